@@ -1,0 +1,203 @@
+"""Train a rationale classifier on a corpus, and write a complete model folder with its scores and card.
+
+    accelerate launch examples/train.py --method rnp --encoder gru --dataset beer --aspect aroma --data_dir DIR \\
+        --sparsity 0.15 --output_dir outputs/rnp-gru-aroma
+
+Every field of RationaleTrainingArguments, and so of transformers' TrainingArguments, is a flag too.
+"""
+
+import json
+import os
+import shlex
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from pprint import pformat
+
+from transformers import AutoTokenizer, HfArgumentParser, pipeline, set_seed
+from transformers.trainer_utils import get_last_checkpoint
+from transformers.utils import logging
+
+from hf_rationale import (
+    GruConfig,
+    GruModel,
+    RationaleForSequenceClassification,
+    RationaleTrainer,
+    RationaleTrainingArguments,
+    load_rationale_dataset,
+    word_level_tokenizer,
+)
+from hf_rationale.data import DESCRIPTIONS
+from hf_rationale.model_card import write_model_card
+
+
+logger = logging.get_logger("hf_rationale.train")
+
+METHODS = {
+    "rnp": (RationaleTrainer, "RNP (Lei et al. 2016): cross-entropy on the rationale, compactness and coherence."),
+}
+
+# What works for a GRU from scratch, and for a pretrained encoder; any flag overrides it. A pretrained encoder needs a
+# predictor that understands text, and an easy start, before the selection is any good.
+GRU_DEFAULTS = {
+    "learning_rate": 1e-3,
+    "per_device_train_batch_size": 128,
+    "per_device_eval_batch_size": 128,
+    "num_train_epochs": 10,
+    "max_length": 1024,
+}
+PRETRAINED_DEFAULTS = {
+    "learning_rate": 5e-5,
+    "learning_rate_mapping": '{"selector|classifier": 1e-3}',
+    "per_device_train_batch_size": 32,
+    "per_device_eval_batch_size": 64,
+    "num_train_epochs": 5,
+    "warmup_steps": 50,
+    "full_text_weight": 1.0,
+    "initial_sparsity": 0.6,
+}
+
+
+@dataclass
+class ScriptArguments:
+    """What to train on what."""
+
+    dataset: str = field(metadata={"help": f"One of {sorted(DESCRIPTIONS)}."})
+    method: str = field(default="rnp", metadata={"help": f"One of {sorted(METHODS)}."})
+    encoder: str = field(default="gru", metadata={"help": "gru, or a folder or Hub id of a transformers encoder."})
+    data_dir: str | None = field(default=None, metadata={"help": "Where the corpus is."})
+    aspect: str | None = field(default=None, metadata={"help": "Of beer, hotel and aspect_reviews."})
+    dataset_options: str = field(default="{}", metadata={"help": "JSON: further options of the corpus's reader."})
+    data_description: str | None = field(default=None, metadata={"help": "For the card: what the data is."})
+    vectors: str | None = field(
+        default=None,
+        metadata={
+            "help": "For the gru: a GloVe text file. By default glove*.txt[.gz] in data_dir or in a folder 'glove' "
+            "beside it; word vectors are learned where there is none, or with 'none'."
+        },
+    )
+    sparsity: float = field(default=0.2, metadata={"help": "Share of the words to select."})
+    sparsity_weight: float = field(default=10.0, metadata={"help": "λ1, of compactness."})
+    coherence_weight: float = field(default=1.0, metadata={"help": "λ2, of coherence."})
+    sparsity_level: str = field(default="example", metadata={"help": "example or batch."})
+    selection_level: str = field(default="word", metadata={"help": "word or token."})
+    masking: str | None = field(default=None, metadata={"help": "attention or zero."})
+    pooling: str | None = field(default=None, metadata={"help": "mean, max or cls."})
+
+
+def parse_arguments() -> tuple[ScriptArguments, RationaleTrainingArguments]:
+    parser = HfArgumentParser((ScriptArguments, RationaleTrainingArguments))
+    encoder = parser.parse_known_args()[0].encoder
+    parser.set_defaults(**(GRU_DEFAULTS if encoder == "gru" else PRETRAINED_DEFAULTS))
+    script, training = parser.parse_args_into_dataclasses()
+    if script.method not in METHODS:
+        raise SystemExit(f"--method {script.method}: there are {sorted(METHODS)}")
+    if not training.output_dir:
+        raise SystemExit("--output_dir says where the model goes.")
+    return script, training
+
+
+def find_vectors(script: ScriptArguments) -> Path | None:
+    """The word vectors of a GRU."""
+    if script.vectors is not None:
+        return None if script.vectors == "none" else Path(script.vectors)
+    if script.data_dir is None:
+        return None
+    data_dir = Path(script.data_dir)
+    places = [data_dir, data_dir / "glove", data_dir.parent / "glove"]
+    return next((path for place in places for path in sorted(place.glob("glove*.txt*"))), None)
+
+
+def build_encoder(script: ScriptArguments, train_dataset):
+    """The encoder (a name, or a model), its tokenizer, and what the card says of it."""
+    if script.encoder != "gru":
+        return script.encoder, AutoTokenizer.from_pretrained(script.encoder), script.encoder
+    vectors = find_vectors(script)
+    if vectors is not None:
+        logger.info(f"Word vectors: {vectors}, frozen")
+        return *GruModel.from_word_vectors(vectors), f"bidirectional GRU over {vectors.name}, frozen"
+    logger.info("Word vectors: learned from scratch")
+    tokenizer = word_level_tokenizer(sorted({word.lower() for tokens in train_dataset["tokens"] for word in tokens}))
+    config = GruConfig(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id)
+    return GruModel(config), tokenizer, "bidirectional GRU, word vectors learned from scratch"
+
+
+def main():
+    script, args = parse_arguments()
+    logging.set_verbosity_info() if args.should_log else logging.set_verbosity_error()
+    logging.get_logger("transformers").setLevel("WARNING")
+    set_seed(args.seed)
+
+    options = json.loads(script.dataset_options)
+    dataset = load_rationale_dataset(script.dataset, script.data_dir, script.aspect, **options)
+    for split in ("train", "validation", "test"):
+        if split not in dataset:
+            raise SystemExit(f"{script.dataset} in {script.data_dir} has no {split} split; there are {list(dataset)}")
+    encoder, tokenizer, encoder_description = build_encoder(script, dataset["train"])
+    names = dataset["train"].features["label"].names
+    model = RationaleForSequenceClassification.from_encoder_pretrained(
+        encoder,
+        tokenizer=tokenizer,
+        id2label=dict(enumerate(names)),
+        label2id={name: index for index, name in enumerate(names)},
+        sparsity=script.sparsity,
+        sparsity_weight=script.sparsity_weight,
+        coherence_weight=script.coherence_weight,
+        sparsity_level=script.sparsity_level,
+        selection_level=script.selection_level,
+        masking=script.masking,
+        pooling=script.pooling,
+        tie_word_embeddings=script.encoder == "gru",
+    )
+
+    trainer_class, method_description = METHODS[script.method]
+    trainer = trainer_class(
+        model=model,
+        args=args,
+        train_dataset=dataset["train"],
+        eval_dataset=dataset["validation"],
+        processing_class=tokenizer,
+    )
+    resume = args.resume_from_checkpoint
+    started = time.perf_counter()
+    result = trainer.train(get_last_checkpoint(args.output_dir) if resume == "last" else resume)
+    training_seconds = time.perf_counter() - started
+
+    trainer.save_model()
+    trainer.save_state()
+    trainer.save_metrics("train", result.metrics)
+    trainer.save_metrics("validation", trainer.evaluate(metric_key_prefix="validation"))
+    # From here on "eval" is the test set: annotated by people, and looked at for the first time.
+    metrics = trainer.evaluate(dataset["test"], metric_key_prefix="eval")
+    trainer.log_metrics("eval", metrics)
+    trainer.save_metrics("eval", metrics)
+
+    if trainer.is_world_process_zero():
+        first = dataset["test"][0]
+        text = " ".join(first["tokens"])
+        example = {"text": " ".join(first["query"]), "text_pair": text} if "query" in first else text
+        if script.dataset != "aspect_reviews":  # not ours to print
+            example = "The room was spotless and the staff were friendly, but breakfast was cold and overpriced."
+        pipe = pipeline("rationale-classification", model=trainer.model, tokenizer=tokenizer, device="cpu")
+        card = write_model_card(
+            args.output_dir,
+            model=trainer.model,
+            args=args,
+            dataset=dataset,
+            dataset_name=" ".join(filter(None, (script.dataset, script.aspect))),
+            data_description=script.data_description or DESCRIPTIONS[script.dataset],
+            method=script.method,
+            method_description=method_description,
+            encoder=encoder_description,
+            metrics=metrics,
+            command=f"accelerate launch {shlex.join([os.path.relpath(sys.argv[0]), *sys.argv[1:]])}",
+            training_seconds=training_seconds,
+            example=example,
+            example_output=pformat(pipe(example), width=110, sort_dicts=False),
+        )
+        print(f"The model, its scores and its card ({card}) are in {args.output_dir}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""Selective rationalization for transformers: classifiers that pick the words that matter and decide from those alone.
+
+Importing this package registers its models with the Auto classes and its pipeline with transformers.
+"""
+
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
+
+from .compat import PIPELINE_REGISTRY
+from .configuration_gru import GruConfig
+from .configuration_rationale import RationaleConfig
+from .data import RationaleDataCollator, load_rationale_dataset
+from .modeling_gru import GruModel
+from .modeling_outputs import RationaleClassifierOutput
+from .modeling_rationale import RationaleForSequenceClassification
+from .pipelines import RationaleClassificationPipeline
+from .tokenization_word_level import word_level_tokenizer
+from .trainer import RationaleTrainer
+from .training_args import RationaleTrainingArguments
+
+
+__version__ = "0.1.0"
+
+AutoConfig.register("gru", GruConfig)
+AutoModel.register(GruConfig, GruModel)
+AutoConfig.register("rationale", RationaleConfig)
+AutoModelForSequenceClassification.register(RationaleConfig, RationaleForSequenceClassification)
+PIPELINE_REGISTRY.register_pipeline(
+    "rationale-classification",
+    pipeline_class=RationaleClassificationPipeline,
+    pt_model=AutoModelForSequenceClassification,
+    type="text",
+)
+# Saving a pipeline would otherwise tell its readers to run code from the model's folder; this package is that code.
+del RationaleClassificationPipeline._registered_impl
+
+__all__ = [
+    "GruConfig",
+    "GruModel",
+    "RationaleClassificationPipeline",
+    "RationaleClassifierOutput",
+    "RationaleConfig",
+    "RationaleDataCollator",
+    "RationaleForSequenceClassification",
+    "RationaleTrainer",
+    "RationaleTrainingArguments",
+    "load_rationale_dataset",
+    "word_level_tokenizer",
+]

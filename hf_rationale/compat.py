@@ -1,0 +1,10 @@
+"""Everything that depends on the version of a dependency, in one place."""
+
+from __future__ import annotations
+
+from transformers import AttentionInterface, AttentionMaskInterface, initialization as init
+from transformers.masking_utils import eager_mask
+from transformers.pipelines import PIPELINE_REGISTRY
+
+
+__all__ = ["PIPELINE_REGISTRY", "AttentionInterface", "AttentionMaskInterface", "eager_mask", "init"]

@@ -1,0 +1,99 @@
+"""From words to token indices: the columns that the models read."""
+
+from __future__ import annotations
+
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
+from transformers.utils import logging
+
+
+logger = logging.get_logger(__name__)
+
+UNMARKED = -100  # of words whose rationale nobody marked
+
+
+def encode_rationale_dataset(
+    dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int | None = None
+) -> Dataset:
+    r"""
+    Tokenize a dataset of [`load_rationale_dataset`]'s schema, or of one's own.
+
+    Args:
+        dataset: with a column `tokens` (lists of words) or `text` (strings); and, where there are, `label`,
+            `rationale` (0/1 for every word of `tokens`, None where nobody marked one), and `query`, of the type of the
+            first: a first segment, always read and never selected.
+        tokenizer: a fast tokenizer.
+        max_length: cut texts to so many tokens (of a pair, the second segment). A warning says how many were cut;
+            what is cut off cannot be selected, and gold words in it count as missed.
+
+    Returns:
+        the dataset with the columns `input_ids`, `attention_mask`, `token_type_ids` (where the tokenizer has them),
+        `word_ids` (the index of a token's word, -1 for special tokens and the first segment), `length` (in tokens),
+        `labels` and `rationale` (one entry for every word of the whole text, -100 where nobody marked one).
+
+    Raises:
+        ValueError: naming the row, where a text is blank, or a rationale is not 0/1 for every word.
+    """
+    if not tokenizer.is_fast:
+        raise ValueError("Words are mapped to tokens by a fast tokenizer; this one is not. Load it with use_fast=True.")
+    columns = dataset.column_names
+    source = "tokens" if "tokens" in columns else "text"
+    if source not in columns:
+        raise ValueError(f"A dataset needs a column 'tokens' or 'text'; this one has {columns}")
+
+    def encode(batch: dict[str, list], rows: list[int]) -> dict[str, list]:
+        texts, queries = batch[source], batch.get("query")
+        for row, text in zip(rows, texts, strict=True):
+            if not text or (isinstance(text, str) and not text.strip()):
+                raise ValueError(f"Row {row} of the dataset is blank; drop it.")
+        segments = (texts,) if queries is None else (queries, texts)
+        encoded = tokenizer(
+            *segments,
+            is_split_into_words=source == "tokens",
+            truncation=False if max_length is None else "longest_first" if queries is None else "only_second",
+            max_length=max_length,
+            return_overflowing_tokens=False,
+        )
+        columns = dict(encoded)
+        last = len(segments) - 1
+        columns["word_ids"] = [
+            [
+                word if segment == last else -1
+                for word, segment in zip(encoding.word_ids, encoding.sequence_ids, strict=True)
+            ]
+            for encoding in encoded.encodings
+        ]
+        columns["length"] = [len(ids) for ids in columns["input_ids"]]
+        columns["truncated"] = [bool(encoding.overflowing) for encoding in encoded.encodings]
+        if "label" in batch:
+            columns["labels"] = batch["label"]
+        if source == "tokens":
+            counts = [len(text) for text in texts]
+        else:
+            counts = [max(words) + 1 for words in columns["word_ids"]]
+        columns["rationale"] = [
+            _checked_rationale(row, rationale, count)
+            for row, rationale, count in zip(rows, batch.get("rationale") or [None] * len(rows), counts, strict=True)
+        ]
+        return columns
+
+    encoded = dataset.map(
+        encode, batched=True, with_indices=True, remove_columns=columns, desc="Tokenizing", load_from_cache_file=False
+    )
+    if cut := sum(encoded["truncated"]):
+        logger.warning(
+            f"{cut} of {len(encoded)} texts are longer than {max_length} tokens and are cut there; gold words beyond "
+            "count as missed."
+        )
+    return encoded.remove_columns("truncated")
+
+
+def _checked_rationale(row: int, rationale: list[int] | None, count: int) -> list[int]:
+    if rationale is None:
+        return [UNMARKED] * count
+    if len(rationale) != count or not set(rationale) <= {0, 1}:
+        raise ValueError(
+            f"Row {row} of the dataset: its rationale has {len(rationale)} entries for {count} words, or entries "
+            "other than 0 and 1."
+        )
+    return rationale

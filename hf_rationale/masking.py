@@ -1,0 +1,202 @@
+"""Masks: sampling one, spending a budget, calibrating a threshold, and keeping the predictor from the rest.
+
+Shapes: `batch` texts of `seq` tokens. A *unit* is what is selected as a whole: a token, or all the tokens of a word.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from .compat import AttentionInterface, AttentionMaskInterface, eager_mask
+
+
+class Units(NamedTuple):
+    """Which tokens are selected together, and which can be selected at all."""
+
+    index: torch.LongTensor  # (batch, seq): number of the unit that a token belongs to, from 0, never decreasing
+    selectable: torch.BoolTensor  # (batch, seq): real tokens that are neither special nor of a first segment
+    first: torch.BoolTensor  # (batch, seq): the first token of every selectable unit, so that units are counted once
+
+
+def token_units(selectable: torch.BoolTensor) -> Units:
+    """Every token is a unit of its own."""
+    index = torch.arange(selectable.shape[1], device=selectable.device).expand_as(selectable)
+    return Units(index, selectable, selectable)
+
+
+def word_units(word_ids: torch.LongTensor, selectable: torch.BoolTensor) -> Units:
+    """Neighbouring tokens with the same entry of `word_ids` (batch, seq) are one unit."""
+    start = torch.ones_like(selectable)
+    start[:, 1:] = (word_ids[:, 1:] != word_ids[:, :-1]) | (selectable[:, 1:] != selectable[:, :-1])
+    return Units(start.long().cumsum(1) - 1, selectable, start & selectable)
+
+
+def mean_over_units(values: torch.Tensor, units: Units) -> torch.Tensor:
+    """Give every token the mean of `values` (batch, seq, width) over the tokens of its unit."""
+    index = units.index.unsqueeze(-1).expand_as(values)
+    total = torch.zeros_like(values).scatter_add(1, index, values)
+    count = torch.zeros_like(values).scatter_add(1, index, torch.ones_like(values))
+    return (total / count.clamp_min(1)).gather(1, index)
+
+
+def gumbel_noise(logits: torch.Tensor) -> torch.Tensor:
+    """Independent standard Gumbel noise of the shape of `logits`."""
+    return -torch.empty_like(logits).exponential_().log()
+
+
+def sample_mask(logits: torch.Tensor, units: Units, temperature: float) -> torch.Tensor:
+    r"""
+    Straight-through Gumbel-softmax (Jang et al. 2017): 0/1 in the forward pass, the gradient of the relaxed sample in
+    the backward pass. One draw per unit; what cannot be selected is 0 before anything is counted, so that padding
+    never fills the quota.
+
+    Args:
+        logits (`torch.FloatTensor` of shape `(batch, seq, 2)`): scores of leaving out and of selecting, equal within
+            a unit.
+
+    Returns:
+        `torch.FloatTensor` of shape `(batch, seq)`.
+    """
+    noise = gumbel_noise(logits).gather(1, units.index.unsqueeze(-1).expand_as(logits))
+    soft = ((logits + noise) / temperature).softmax(-1)[..., 1]
+    hard = (soft > 0.5).to(soft.dtype)
+    # Written so that the forward value is exactly 0 or 1: soft - soft is 0 whatever the rounding.
+    return (hard + (soft - soft.detach())) * units.selectable
+
+
+def threshold_mask(scores: torch.Tensor, units: Units, threshold: float) -> torch.Tensor:
+    """Select the units whose score (batch, seq) reaches `threshold`."""
+    return ((scores >= threshold) & units.selectable).to(scores.dtype)
+
+
+def budget_mask(
+    scores: torch.Tensor, units: Units, ratio: float | None = None, top_k: int | None = None
+) -> torch.Tensor:
+    r"""
+    Select the best-scored units of each text: `top_k` of them, or the share `ratio`, rounded to the nearest number and
+    at least one (none at a ratio of 0). Of equal scores the first wins.
+    """
+    available = units.first.sum(1, keepdim=True)
+    if ratio is not None:
+        budget = (ratio * available + 0.5).floor().clamp_min(1 if ratio > 0 else 0)
+    else:
+        budget = torch.full_like(available, top_k)
+    order = scores.masked_fill(~units.first, -1.0).argsort(dim=1, descending=True, stable=True)
+    rank = torch.empty_like(order).scatter(1, order, torch.arange(order.shape[1], device=order.device).expand_as(order))
+    chosen = units.first & (rank < budget)
+    # From a unit's first token to all of them.
+    chosen = torch.zeros_like(order).scatter_add(1, units.index, chosen.long()).gather(1, units.index) > 0
+    return (chosen & units.selectable).to(scores.dtype)
+
+
+def calibrate_threshold(scores: torch.Tensor, sparsity: float) -> float:
+    r"""
+    The threshold at which the share `sparsity` of all the units in `scores` (a flat tensor, the units of many texts)
+    is selected; texts may differ. It lies midway between two scores, so that rounding does not move a unit across.
+    """
+    scores = scores.flatten().sort(descending=True).values.double()
+    count = min(max(round(sparsity * len(scores)), 1), len(scores))
+    below = scores[count] if count < len(scores) else scores[-1]
+    return float((scores[count - 1] + below) / 2)
+
+
+# --- Masked attention -------------------------------------------------------------------------------------------------
+
+MASKED_ATTENTION = "rationale"
+
+
+def masked_attention(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    visible: torch.Tensor | None = None,
+    **kwargs,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    r"""
+    An attention function of transformers in which a mask multiplies the attention weights,
+    p_ij = e^{s_ij} m_j / Σ_k e^{s_ik} m_k. With 0/1 values the forward pass is attention over the visible tokens
+    alone; the backward pass still gives every m_j its gradient, also where m_j = 0. (An additive mask log m cannot:
+    its gradient is lost at 0.)
+
+    Args:
+        query, key, value (`torch.FloatTensor` of shape `(batch, heads, seq, head_size)`).
+        attention_mask (`torch.FloatTensor`, *optional*): additive, broadcastable to `(batch, heads, seq, seq)`.
+        visible (`torch.FloatTensor` of shape `(batch, seq)`, *optional*): m; without it this is plain attention.
+    """
+    if visible is None:
+        return ALL_ATTENTION_FUNCTIONS["sdpa"](
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, is_causal=False, **kwargs
+        )
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    scores = (query @ key.transpose(-1, -2)).float() * scaling
+    if attention_mask is not None:
+        scores = scores + attention_mask.float()
+    mask = visible[:, None, None, :].float()
+    # The largest visible score is taken off, so that visible weights cannot underflow; hidden ones are capped, so that
+    # they cannot overflow (only their gradient is touched, and only beyond e^50).
+    largest = scores.detach().masked_fill(mask == 0, torch.finfo(scores.dtype).min).amax(-1, keepdim=True)
+    weights = (scores - largest).clamp(max=50.0).exp() * mask
+    weights = weights / weights.sum(-1, keepdim=True).clamp_min(torch.finfo(scores.dtype).tiny)
+    weights = F.dropout(weights.to(value.dtype), p=dropout, training=module.training)
+    return (weights @ value).transpose(1, 2).contiguous(), weights
+
+
+AttentionInterface.register(MASKED_ATTENTION, masked_attention)
+AttentionMaskInterface.register(MASKED_ATTENTION, eager_mask)
+
+
+# Encoders whose attention does not go through the interface: the class whose `dropout` is applied to the weights.
+_WEIGHTS_PASS_DROPOUT = {"mpnet": "MPNetSelfAttention", "deberta-v2": "DisentangledSelfAttention"}
+
+
+def supports_masked_attention(encoder: nn.Module) -> bool:
+    """Whether [`encode_visible`] can mask the attention of this encoder."""
+    return encoder.config.model_type in _WEIGHTS_PASS_DROPOUT or bool(encoder._supports_attention_backend)
+
+
+def encode_visible(encoder: nn.Module, visible: torch.Tensor, **inputs) -> torch.Tensor:
+    r"""
+    The encoder's last hidden states, where every token attends to the tokens with `visible` (batch, seq) = 1 alone.
+
+    Without a gradient to carry, this is what an attention mask does. With one, the mask multiplies the attention
+    weights (see [`masked_attention`]).
+    """
+    if not visible.requires_grad:
+        return encoder(attention_mask=visible.long(), **inputs).last_hidden_state
+    if encoder.config.model_type in _WEIGHTS_PASS_DROPOUT:
+        with _weights_multiplied(encoder, visible):
+            return encoder(**inputs).last_hidden_state
+    # It stays set: gradient checkpointing runs the layers again after this call. Without `visible` it is plain sdpa.
+    encoder.config._attn_implementation = MASKED_ATTENTION
+    return encoder(visible=visible, **inputs).last_hidden_state
+
+
+@contextmanager
+def _weights_multiplied(encoder: nn.Module, visible: torch.Tensor):
+    """Multiply and renormalize the attention weights on their way into dropout: Σ_k e^{s_ik} cancels."""
+
+    def renormalize(dropout: nn.Module, args: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+        weights = args[0] * visible[:, None, None, :].to(args[0].dtype)
+        return (weights / weights.sum(-1, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny),)
+
+    name = _WEIGHTS_PASS_DROPOUT[encoder.config.model_type]
+    hooks = [
+        module.dropout.register_forward_pre_hook(renormalize)
+        for module in encoder.modules()
+        if type(module).__name__ == name
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

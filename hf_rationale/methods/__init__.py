@@ -1,0 +1,1 @@
+"""One short file per method; each reads like its paper's equation."""

@@ -1,0 +1,49 @@
+"""RNP: rationalizing neural predictions (Lei et al. 2016, section 4), the baseline of all the other methods."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch.nn import functional as F
+
+from ..modeling_outputs import RationaleClassifierOutput
+from ..regularizers import coherence, compactness, selected_share
+
+
+if TYPE_CHECKING:
+    from ..modeling_rationale import RationaleForSequenceClassification, RationaleInputs, Selection
+
+
+def rnp(
+    model: RationaleForSequenceClassification,
+    inputs: RationaleInputs,
+    selection: Selection | None = None,
+    sparsity: float | None = None,
+) -> RationaleClassifierOutput:
+    r"""
+    min_{E,P} CE(P(z), y) + Ω(m), with Ω(m) = λ1 | mean(m) − s | + λ2 Σ_t | m_t − m_{t−1} |.
+
+    Args:
+        selection: the extractor's choice, where it has been made already.
+        sparsity: s, where it is not the model's (a schedule).
+    """
+    config = model.config
+    selection = selection or model.select(inputs)
+    prediction = model.predict(inputs, selection.mask)
+    losses = None
+    if inputs.labels is not None:
+        target = config.sparsity if sparsity is None else sparsity
+        losses = {
+            "cross_entropy": F.cross_entropy(prediction.logits.float(), inputs.labels),
+            "compactness": config.sparsity_weight
+            * compactness(selection.mask, inputs.units, target, config.sparsity_level),
+            "coherence": config.coherence_weight * coherence(selection.mask, inputs.units),
+        }
+    return RationaleClassifierOutput(
+        loss=None if losses is None else sum(losses.values()),
+        logits=prediction.logits,
+        rationale_mask=selection.mask,
+        rationale_scores=selection.scores,
+        losses=losses
+        and losses | {"sparsity": selected_share(selection.mask.detach(), inputs.units).mean()},
+    )

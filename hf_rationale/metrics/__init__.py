@@ -1,0 +1,14 @@
+"""Metrics of rationales, as plain functions over numpy arrays.
+
+The folder `rationale_f1/` is the `evaluate` module over the function of that name; `evaluate` loads it by its path.
+"""
+
+import sys
+
+from .plausibility import rationale_f1
+
+
+# Importing that folder as a subpackage would put it in the function's place here, so Python is told not to.
+sys.modules[f"{__name__}.rationale_f1"] = None
+
+__all__ = ["rationale_f1"]

@@ -1,0 +1,154 @@
+"""The model card: data, method, hyper-parameters, scores and their source, the command, and a snippet that runs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from datasets import DatasetDict
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from .modeling_rationale import RationalePreTrainedModel
+from .training_args import RationaleTrainingArguments
+
+
+_SCORES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "rationale_precision": "rationale precision",
+    "rationale_recall": "rationale recall",
+    "rationale_f1": "rationale F1",
+    "rationale_sparsity": "sparsity (selected share)",
+    "rationale_gold_sparsity": "gold sparsity (marked share)",
+    "rationale_oracle_f1": "oracle F1 at this sparsity",
+    "rationale_f1_over_oracle": "F1 / oracle",
+}
+
+_FAITHFULNESS = {
+    "attention": "whatever the other words say, the logits are the same.",
+    "zero": "whatever the other words say, the logits are the same; how many there are and where still counts.",
+}
+
+
+def write_model_card(
+    folder: str | os.PathLike,
+    *,
+    model: RationalePreTrainedModel,
+    args: RationaleTrainingArguments,
+    dataset: DatasetDict,
+    dataset_name: str,
+    data_description: str,
+    method: str,
+    method_description: str,
+    encoder: str,
+    metrics: dict[str, float],
+    command: str,
+    training_seconds: float,
+    example: str | dict[str, str],
+    example_output: Any = None,
+) -> Path:
+    r"""
+    Write `README.md` into a model's folder.
+
+    Args:
+        folder: the model's folder.
+        model, args: the trained model and its training arguments.
+        dataset: its splits, in [`load_rationale_dataset`]'s schema.
+        dataset_name, data_description: what the data is, and what it is not.
+        method, method_description: the method's short name, and a sentence on it.
+        encoder: what the model started from.
+        metrics: of the test split, with the prefix `eval_`.
+        command: what was typed.
+        training_seconds: how long training took.
+        example, example_output: an input of the pipeline, and what came out.
+
+    Returns:
+        the card's path.
+    """
+    config, folder = model.config, Path(folder)
+    label_names = [config.id2label[index] for index in range(config.num_labels)]
+    scores = {name: metrics[f"eval_{name}"] for name in _SCORES if f"eval_{name}" in metrics}
+    unit = "the words" if config.selection_level == "word" else "the tokens"
+    card = ModelCard.from_template(
+        ModelCardData(
+            library_name="transformers",
+            pipeline_tag="text-classification",
+            language="en",
+            tags=["hf_rationale", "rationale", "explainability", method],
+            model_name=folder.resolve().name,
+            eval_results=[
+                EvalResult(
+                    task_type="text-classification",
+                    dataset_type=dataset_name,
+                    dataset_name=dataset_name,
+                    dataset_split="test",
+                    metric_type=name,
+                    metric_name=_SCORES[name],
+                    metric_value=round(value, 4),
+                )
+                for name, value in scores.items()
+            ],
+        ),
+        template_path=str(Path(__file__).with_name("model_card_template.md")),
+        model_name=folder.resolve().name,
+        model_id=str(folder),
+        selected=f"about {config.sparsity:.0%}",
+        unit=unit,
+        faithfulness=_FAITHFULNESS[config.masking],
+        example=repr(example),
+        example_output=example_output,
+        data_description=data_description,
+        splits=[_split_row(name, split, label_names) for name, split in dataset.items()],
+        label_names=label_names,
+        method_description=method_description,
+        hyperparameters=_hyperparameters(config, args, method, encoder),
+        selection_metric=(args.metric_for_best_model or "loss").replace("_", " "),
+        threshold=f"{config.rationale_threshold:.4f}",
+        test_texts=f"{len(dataset['test']):,}",
+        scores={_SCORES[name]: f"{value:.4f}" for name, value in scores.items()},
+        gold_sparsity=f"{scores['rationale_gold_sparsity']:.4f}" if "rationale_gold_sparsity" in scores else "-",
+        command=command,
+        training_time=f"{training_seconds:.0f} s" if training_seconds < 600 else f"{training_seconds / 60:.0f} min",
+        versions=(
+            f"transformers {transformers.__version__} and torch {torch.__version__} on "
+            f"{torch.cuda.get_device_name() if torch.cuda.is_available() else f'{torch.get_num_threads()} CPU threads'}"
+        ),
+        limits="" if "rationale_f1" in scores else "Nobody marked rationales in the test split, so none was scored.",
+    )
+    path = folder / "README.md"
+    card.save(path)
+    return path
+
+
+def _split_row(name: str, split, label_names: list[str]) -> list[str]:
+    labels, marked = split["label"], [mark for mark in split["rationale"] if mark is not None]
+    words = sum(len(tokens) for tokens in split["tokens"])
+    gold = f"{sum(map(sum, marked)) / sum(map(len, marked)):.3f}" if marked else "-"
+    shares = [f"{labels.count(index) / len(split):.1%}" for index in range(len(label_names))]
+    return [name, f"{len(split):,}", f"{words / len(split):.0f}", *shares, gold]
+
+
+def _hyperparameters(config, args: RationaleTrainingArguments, method: str, encoder: str) -> dict[str, Any]:
+    values = {
+        "method": method,
+        "encoder": encoder,
+        "masking / pooling": f"{config.masking} / {config.pooling}",
+        "selected by": config.selection_level,
+        "sparsity s": config.sparsity,
+        "sparsity weight λ1 / level": f"{config.sparsity_weight} / {config.sparsity_level}",
+        "coherence weight λ2": config.coherence_weight,
+        "full-text weight": args.full_text_weight,
+        "initial sparsity": args.initial_sparsity,
+        "learning rate": args.learning_rate,
+        "learning rates by part": args.learning_rate_mapping,
+        "schedule / optimizer": f"{getattr(args.lr_scheduler_type, 'value', args.lr_scheduler_type)} / "
+        f"{getattr(args.optim, 'value', args.optim)}",
+        "batch size": args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
+        "epochs": args.num_train_epochs,
+        "max length": args.max_length,
+        "seed": args.seed,
+    }
+    return {name: value for name, value in values.items() if value not in (None, 0.0)} | {"seed": args.seed}

@@ -1,0 +1,146 @@
+"""A bidirectional GRU over static word vectors, as a transformers encoder."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers.modeling_outputs import BaseModelOutput
+
+from .compat import init
+from .configuration_gru import GruConfig
+from .tokenization_word_level import SPECIAL_TOKENS, word_level_tokenizer
+from .word_vectors import read_word_vectors
+
+
+class GruPreTrainedModel(PreTrainedModel):
+    config_class = GruConfig
+    base_model_prefix = "gru"
+    main_input_name = "input_ids"
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        # The default of transformers knows neither nn.GRU nor this embedding's scale: left to it, a checkpoint that
+        # lacks these weights would load uninitialised memory.
+        if isinstance(module, nn.Embedding):
+            init.normal_(module.weight, std=self.config.initializer_range)
+            if module.padding_idx is not None and not getattr(module.weight, "_is_hf_initialized", False):
+                init.zeros_(module.weight[module.padding_idx])
+        elif isinstance(module, nn.GRU):
+            bound = module.hidden_size**-0.5
+            for weight in module.parameters():
+                init.uniform_(weight, -bound, bound)
+        else:
+            super()._init_weights(module)
+
+
+class GruModel(GruPreTrainedModel):
+    r"""
+    One bidirectional GRU layer over word vectors. Both directions read real tokens only, so that a text has the same
+    representation alone and in a padded batch: the backward direction starts at the last real token, not in the
+    padding.
+
+    Args:
+        config ([`GruConfig`]): the shapes, and whether the word vectors are trained.
+    """
+
+    def __init__(self, config: GruConfig):
+        super().__init__(config)
+        self.embeddings = nn.Embedding(config.vocab_size, config.embedding_size, padding_idx=config.pad_token_id)
+        # Two layers of one direction each, not one bidirectional layer: see `forward`.
+        self.forward_gru = nn.GRU(config.embedding_size, config.hidden_size // 2, batch_first=True)
+        self.backward_gru = nn.GRU(config.embedding_size, config.hidden_size // 2, batch_first=True)
+        self.post_init()
+        self.embeddings.weight.requires_grad_(not config.freeze_embeddings)
+
+    def train(self, mode: bool = True) -> GruModel:
+        # Loading a checkpoint makes new parameters, which are trainable; its last step is `eval()`.
+        self.embeddings.weight.requires_grad_(not self.config.freeze_embeddings)
+        return super().train(mode)
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        return self.embeddings
+
+    def set_input_embeddings(self, value: nn.Embedding):
+        self.embeddings = value
+
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        **kwargs,
+    ) -> BaseModelOutput:
+        r"""
+        Args:
+            input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`): word indices.
+            attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*): 1 for real tokens;
+                padding may be on either side.
+            inputs_embeds (`torch.FloatTensor` of shape `(batch_size, sequence_length, embedding_size)`, *optional*):
+                word vectors instead of indices.
+
+        Returns:
+            `BaseModelOutput` with `last_hidden_state` of shape `(batch_size, sequence_length, hidden_size)`, zero at
+            padding.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("Give exactly one of input_ids and inputs_embeds.")
+        if inputs_embeds is None:
+            inputs_embeds = self.embeddings(input_ids)
+        if attention_mask is None:
+            attention_mask = inputs_embeds.new_ones(inputs_embeds.shape[:2])
+        real = attention_mask.bool()
+
+        # Real tokens to the front, in order and in reverse. Packed sequences would do the same, but training with
+        # them on CPU is about three times slower than with padding.
+        position = torch.arange(real.shape[1], device=real.device)
+        length = real.sum(1, keepdim=True)
+        ahead = real.int().argsort(dim=1, descending=True, stable=True)
+        back = ahead.gather(1, (length - 1 - position) % real.shape[1])
+        hidden = torch.cat(
+            [
+                _run(self.forward_gru, inputs_embeds, ahead),
+                _run(self.backward_gru, inputs_embeds, back),
+            ],
+            dim=-1,
+        )
+        return BaseModelOutput(last_hidden_state=hidden * real.unsqueeze(-1).to(hidden.dtype))
+
+    @classmethod
+    def from_word_vectors(
+        cls, path: str | os.PathLike, hidden_size: int = 200, freeze_embeddings: bool = True
+    ) -> tuple[GruModel, PreTrainedTokenizerFast]:
+        r"""
+        A GRU with fresh weights over the vectors of a GloVe-style text file, and the tokenizer that belongs to it.
+
+        Args:
+            path: a text file, plain or gzip, of lines `word v1 v2 … vd` (see [`read_word_vectors`]).
+            hidden_size: width of the output, both directions together.
+            freeze_embeddings: keep the vectors as they are, as the papers do.
+
+        Returns:
+            the model and its tokenizer. Unknown words share the mean vector, never the padding's zero.
+        """
+        words, vectors = read_word_vectors(path)
+        tokenizer = word_level_tokenizer(words)
+        config = GruConfig(
+            vocab_size=len(tokenizer),
+            embedding_size=vectors.shape[1],
+            hidden_size=hidden_size,
+            freeze_embeddings=freeze_embeddings,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        model = cls(config)
+        with torch.no_grad():
+            model.embeddings.weight[len(SPECIAL_TOKENS) :] = torch.from_numpy(vectors)
+            model.embeddings.weight[tokenizer.unk_token_id] = torch.from_numpy(vectors).mean(0)
+        return model, tokenizer
+
+
+def _run(gru: nn.GRU, inputs: torch.Tensor, order: torch.LongTensor) -> torch.Tensor:
+    """Run `gru` over `inputs` (batch, seq, width) in the order given (batch, seq), and put its states back in place."""
+    states, _ = gru(inputs.gather(1, order.unsqueeze(-1).expand_as(inputs)))
+    index = order.unsqueeze(-1).expand_as(states)
+    return torch.zeros_like(states).scatter(1, index, states)

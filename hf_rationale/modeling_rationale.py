@@ -1,0 +1,417 @@
+"""The two-player rationale classifier: an extractor selects, a predictor reads the selection and nothing else."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import os
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel
+from transformers.utils import logging
+
+from .configuration_rationale import RationaleConfig
+from .masking import (
+    Units,
+    budget_mask,
+    encode_visible,
+    mean_over_units,
+    sample_mask,
+    supports_masked_attention,
+    threshold_mask,
+    token_units,
+    word_units,
+)
+from .methods.rnp import rnp
+from .modeling_outputs import RationaleClassifierOutput
+
+
+logger = logging.get_logger(__name__)
+
+
+class RationaleInputs(NamedTuple):
+    """A batch as the two players see it. All tensors are of shape (batch, seq) but `labels`, (batch,)."""
+
+    tokens: dict[str, torch.Tensor]  # input_ids, and token_type_ids where the encoders take them
+    attention_mask: torch.Tensor  # 1 for real tokens
+    units: Units  # what can be selected, and what goes together
+    context: torch.Tensor  # 1 for what the predictor always reads: [CLS] and a pair's first segment
+    labels: torch.LongTensor | None
+
+
+class Selection(NamedTuple):
+    """What the extractor makes of a batch."""
+
+    logits: torch.Tensor  # (batch, seq, 2): leaving out, selecting
+    scores: torch.Tensor  # (batch, seq): probability of being selected
+    mask: torch.Tensor  # (batch, seq): 1 for selected tokens
+
+
+class Prediction(NamedTuple):
+    """What the predictor makes of a rationale."""
+
+    logits: torch.Tensor  # (batch, labels)
+    representation: torch.Tensor  # (batch, hidden): Enc(z), the pooled states before the classifier
+
+
+class Extractor(nn.Module):
+    """An encoder, and a head that scores every token: leave out or select."""
+
+    def __init__(self, config: RationaleConfig):
+        super().__init__()
+        self.encoder = _build_encoder(config.extractor_config)
+        hidden_size = config.extractor_config.hidden_size
+        self.norm = nn.LayerNorm(hidden_size)
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.selector = nn.Linear(hidden_size, 2)
+
+    def forward(self, inputs: RationaleInputs) -> torch.Tensor:
+        """Logits (batch, seq, 2), equal within a unit."""
+        hidden = self.encoder(attention_mask=inputs.attention_mask, **inputs.tokens).last_hidden_state
+        return mean_over_units(self.selector(self.dropout(self.norm(hidden))), inputs.units)
+
+
+class Predictor(nn.Module):
+    """An encoder that reads the visible tokens alone, pooling, and the classifier."""
+
+    def __init__(self, config: RationaleConfig):
+        super().__init__()
+        self.masking, self.pooling = config.masking, config.pooling
+        self.encoder = _build_encoder(config.predictor_config)
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.classifier = nn.Linear(config.predictor_config.hidden_size, config.num_labels)
+        if self.masking == "attention" and not supports_masked_attention(self.encoder):
+            raise ValueError(
+                f"The attention of {type(self.encoder).__name__} cannot be masked from outside; use masking='zero'."
+            )
+
+    def forward(self, inputs: RationaleInputs, mask: torch.Tensor) -> Prediction:
+        """Read the tokens that `mask` (batch, seq) selects, and the context."""
+        visible = mask + inputs.context * (1 - mask)
+        if self.masking == "zero":
+            tokens = dict(inputs.tokens)
+            embeddings = self.encoder.get_input_embeddings()(tokens.pop("input_ids"))
+            hidden = self.encoder(
+                inputs_embeds=embeddings * visible.unsqueeze(-1).to(embeddings.dtype),
+                attention_mask=inputs.attention_mask,
+                **tokens,
+            ).last_hidden_state
+            visible = inputs.attention_mask.to(hidden.dtype)  # as the papers' code: pooled over all real positions
+        else:
+            hidden = encode_visible(self.encoder, visible, **inputs.tokens)
+        representation = pool(hidden, visible.to(hidden.dtype), self.pooling)
+        return Prediction(self.classifier(self.dropout(representation)), representation)
+
+
+def pool(hidden: torch.Tensor, weights: torch.Tensor, pooling: str) -> torch.Tensor:
+    """Pool states (batch, seq, hidden) over the positions with `weights` (batch, seq) = 1; zero where there are none."""
+    if pooling == "cls":
+        return hidden[:, 0]
+    if pooling == "mean":
+        return (hidden * weights.unsqueeze(-1)).sum(1) / weights.sum(1, keepdim=True).clamp_min(1)
+    outside = (weights == 0).unsqueeze(-1)
+    largest = hidden.masked_fill(outside, torch.finfo(hidden.dtype).min).amax(1)
+    return largest.masked_fill(outside.all(1), 0.0)
+
+
+def _build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
+    encoder = AutoModel.from_config(config)
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = None  # never used: its parameters would get no gradient, which DDP refuses
+    return encoder
+
+
+class RationalePreTrainedModel(PreTrainedModel):
+    config_class = RationaleConfig
+    base_model_prefix = "predictor"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_attention_backend = True
+
+
+class RationaleForSequenceClassification(RationalePreTrainedModel):
+    r"""
+    A text classifier that selects a rationale and decides from it alone (Lei et al. 2016).
+
+    The extractor scores every token; a mask m is sampled in training (straight-through Gumbel-softmax) and
+    deterministic at evaluation; the predictor reads the selected tokens, and nothing of the others: for a given mask
+    the logits do not depend on what unselected tokens say.
+
+    Args:
+        config ([`RationaleConfig`]): the two encoders and how they play together. Fresh weights; see
+            [`~RationaleForSequenceClassification.from_encoder_pretrained`] and `from_pretrained` for trained ones.
+    """
+
+    # transformers' Trainer would leave the division by accumulation steps to the model, because forward takes **kwargs.
+    accepts_loss_kwargs = False
+
+    def __init__(self, config: RationaleConfig):
+        super().__init__(config)
+        if config.extractor_config is None or config.predictor_config is None:
+            raise ValueError(
+                "A RationaleConfig needs extractor_config and predictor_config. To start from an encoder, use "
+                "RationaleForSequenceClassification.from_encoder_pretrained(path_or_hub_id)."
+            )
+        self.num_labels = config.num_labels
+        self.extractor = Extractor(config)
+        self.predictor = Predictor(config)
+        if config.tie_word_embeddings:
+            tied = _embedding_name(self, self.predictor.encoder)
+            self._tied_weights_keys = {tied: _embedding_name(self, self.extractor.encoder)}
+            self._keys_to_ignore_on_save = [tied]  # a Trainer that loads a checkpoint does not miss it
+        self.post_init()
+
+    @classmethod
+    def from_encoder_pretrained(
+        cls,
+        encoder: str | os.PathLike | PreTrainedModel,
+        predictor: str | os.PathLike | PreTrainedModel | None = None,
+        tokenizer=None,
+        **kwargs,
+    ) -> RationaleForSequenceClassification:
+        r"""
+        A rationale classifier with fresh heads over pretrained encoders.
+
+        Args:
+            encoder: folder or Hub id of any transformers encoder, or the encoder itself (copied).
+            predictor: the same for the predictor, where it is to start from another encoder with the same tokenizer.
+            tokenizer (*optional*): the encoder's tokenizer, which tells the special tokens; looked for beside the
+                encoder by default.
+            kwargs: fields of [`RationaleConfig`], such as `num_labels`, `id2label`, `sparsity`, `selection_level`.
+
+        Raises:
+            OSError: where there is no such encoder.
+            ValueError: where a field is out of its range, or the two encoders do not fit each other.
+        """
+        extractor = _load_encoder(encoder)
+        predictor = _load_encoder(encoder if predictor is None else predictor)
+        if "special_token_ids" not in kwargs:
+            kwargs["special_token_ids"] = _special_token_ids(encoder, extractor.config, tokenizer)
+        kwargs.setdefault("pad_token_id", getattr(extractor.config, "pad_token_id", None))
+        config = cls.config_class(
+            extractor_config=copy.deepcopy(extractor.config), predictor_config=copy.deepcopy(predictor.config), **kwargs
+        )
+        model = cls(config)
+        for player, source in ((model.extractor, extractor), (model.predictor, predictor)):
+            player.encoder.load_state_dict(
+                {key: value for key, value in source.state_dict().items() if not key.startswith("pooler.")}
+            )
+        model.tie_weights()
+        return model.eval()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.extractor.encoder.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module):
+        self.extractor.encoder.set_input_embeddings(value)
+        self.predictor.encoder.set_input_embeddings(value)
+
+    def forward(
+        self,
+        input_ids: torch.LongTensor,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.LongTensor | None = None,
+        word_ids: torch.LongTensor | None = None,
+        labels: torch.LongTensor | None = None,
+        rationale_mask: torch.Tensor | None = None,
+        rationale_ratio: float | None = None,
+        rationale_top_k: int | None = None,
+        rationale_threshold: float | None = None,
+        objective: Callable[[RationaleForSequenceClassification, RationaleInputs], RationaleClassifierOutput]
+        | None = None,
+        return_dict: bool | None = None,
+        **kwargs,
+    ) -> RationaleClassifierOutput | tuple:
+        r"""
+        Args:
+            input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`): token indices.
+            attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*): 1 for real tokens.
+            token_type_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*): segments; of a
+                pair only the second segment can be selected, and the first is always read.
+            word_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*): index of the word that
+                a token belongs to, -1 for what cannot be selected. Needed to select by word.
+            labels (`torch.LongTensor` of shape `(batch_size,)`, *optional*): class indices.
+            rationale_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*): the predictor reads
+                exactly this instead of the extractor's choice; special tokens and padding are left out of it.
+            rationale_ratio (`float`, *optional*): a budget: the best-scored share of each text's real tokens (words).
+            rationale_top_k (`int`, *optional*): a budget: so many of each text's tokens (words).
+            rationale_threshold (`float`, *optional*): select from this score on, instead of the model's threshold.
+            objective (*optional*): what to compute instead of RNP's objective; a trainer's, so that everything that a
+                method does happens inside one forward call of the wrapped module.
+
+        Raises:
+            ValueError: naming what is wrong with the inputs.
+        """
+        inputs = self.prepare(input_ids, attention_mask, token_type_ids, word_ids, labels)
+        if objective is not None:
+            return objective(self, inputs)
+        selection = self.select(inputs, rationale_ratio, rationale_top_k, rationale_threshold)
+        if rationale_mask is not None:
+            _check_mask(rationale_mask, input_ids)
+            selection = selection._replace(mask=rationale_mask.to(selection.scores.dtype) * inputs.units.selectable)
+        output = rnp(self, inputs, selection)
+        return output if return_dict is not False else output.to_tuple()
+
+    def prepare(
+        self,
+        input_ids: torch.LongTensor,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.LongTensor | None = None,
+        word_ids: torch.LongTensor | None = None,
+        labels: torch.LongTensor | None = None,
+    ) -> RationaleInputs:
+        """Find out what can be selected, what goes together and what is always read. Arguments as in `forward`."""
+        self._check_inputs(input_ids, attention_mask, word_ids, labels)
+        real = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
+        content = real.clone()
+        for special in self.config.special_token_ids or ():
+            content &= input_ids != special
+        if word_ids is not None:
+            selectable = content & (word_ids >= 0)
+        else:
+            selectable = content & _last_segment(content, token_type_ids)
+        if self.config.selection_level == "word" and word_ids is None:
+            logger.warning_once(
+                "This model selects whole words, but was given no word_ids, so it selects tokens one by one. "
+                "RationaleDataCollator and pipeline('rationale-classification') supply word_ids."
+            )
+        by_word = self.config.selection_level == "word" and word_ids is not None
+        tokens = {"input_ids": input_ids}
+        if token_type_ids is not None and "token_type_ids" in inspect.signature(self.extractor.encoder.forward).parameters:
+            tokens["token_type_ids"] = token_type_ids
+        return RationaleInputs(
+            tokens=tokens,
+            attention_mask=real.long(),
+            units=word_units(word_ids, selectable) if by_word else token_units(selectable),
+            # What comes before the first selectable token. A closing [SEP] would tell how long the text is.
+            context=(real & (selectable.long().cumsum(1) == 0)).to(self.dtype),
+            labels=labels,
+        )
+
+    def select(
+        self,
+        inputs: RationaleInputs,
+        rationale_ratio: float | None = None,
+        rationale_top_k: int | None = None,
+        rationale_threshold: float | None = None,
+    ) -> Selection:
+        """The extractor's half: by the budget given, else sampled in training and by the model's threshold otherwise."""
+        check_budget(rationale_ratio, rationale_top_k, rationale_threshold)
+        logits = self.extractor(inputs)
+        scores = logits.float().softmax(-1)[..., 1] * inputs.units.selectable
+        if rationale_ratio is not None or rationale_top_k is not None:
+            mask = budget_mask(scores, inputs.units, rationale_ratio, rationale_top_k)
+        elif rationale_threshold is not None or not self.training:
+            threshold = self.config.rationale_threshold if rationale_threshold is None else rationale_threshold
+            mask = threshold_mask(scores, inputs.units, threshold)
+        else:
+            mask = sample_mask(logits.float(), inputs.units, self.config.temperature)
+        return Selection(logits, scores, mask.to(logits.dtype))
+
+    def predict(self, inputs: RationaleInputs, mask: torch.Tensor) -> Prediction:
+        """The predictor's half: classify from the tokens that `mask` (batch, seq) selects."""
+        return self.predictor(inputs, mask)
+
+    def _check_inputs(self, input_ids, attention_mask, word_ids, labels):
+        if input_ids is None or input_ids.dim() != 2:
+            shape = None if input_ids is None else tuple(input_ids.shape)
+            raise ValueError(f"input_ids is of shape (batch_size, sequence_length); got {shape}")
+        for name, tensor in (("attention_mask", attention_mask), ("word_ids", word_ids)):
+            if tensor is not None and tensor.shape != input_ids.shape:
+                raise ValueError(
+                    f"{name} is of the shape of input_ids, {tuple(input_ids.shape)}; got {tuple(tensor.shape)}"
+                )
+        limit = self.max_length
+        if limit is not None and input_ids.shape[1] > limit:
+            raise ValueError(
+                f"A text of {input_ids.shape[1]} tokens is longer than the encoder's {limit} positions. Tokenize with "
+                f"truncation=True, max_length={limit}; what is cut off cannot be selected."
+            )
+        # Only where it costs nothing: on an accelerator it would make the host wait in every step.
+        if labels is not None and labels.device.type == "cpu" and labels.numel():
+            low, high = int(labels.min()), int(labels.max())
+            if low < 0 or high >= self.num_labels:
+                raise ValueError(
+                    f"labels hold {low if low < 0 else high}, but the model has {self.num_labels} classes, "
+                    f"0 to {self.num_labels - 1}. Set num_labels when the model is made."
+                )
+
+    @property
+    def max_length(self) -> int | None:
+        """The longest text, in tokens, that both encoders have positions for; None where there is no limit."""
+        limits = []
+        for player in (self.extractor, self.predictor):
+            limit = getattr(player.encoder.config, "max_position_embeddings", None)
+            embeddings = getattr(getattr(player.encoder, "embeddings", None), "position_embeddings", None)
+            if limit and getattr(embeddings, "padding_idx", None) is not None:
+                limit -= embeddings.padding_idx + 1  # RoBERTa and MPNet count positions from behind the padding's
+            if limit:
+                limits.append(limit)
+        return min(limits, default=None)
+
+
+def check_budget(ratio: float | None, top_k: int | None, threshold: float | None):
+    """Raises `ValueError` where a budget makes no sense, or more than one is given."""
+    given = {"rationale_ratio": ratio, "rationale_top_k": top_k, "rationale_threshold": threshold}
+    given = {name: value for name, value in given.items() if value is not None}
+    if len(given) > 1:
+        raise ValueError(f"Give one budget, not several: {given}")
+    for name in ("rationale_ratio", "rationale_threshold"):
+        if name in given and not 0 <= given[name] <= 1:
+            raise ValueError(f"{name} is in [0, 1]; got {given[name]}")
+    if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 0):
+        raise ValueError(f"rationale_top_k is a whole number of at least 0; got {top_k!r}")
+
+
+def _check_mask(mask: torch.Tensor, input_ids: torch.Tensor):
+    if mask.shape != input_ids.shape:
+        raise ValueError(
+            f"rationale_mask has an entry for every token, shape {tuple(input_ids.shape)}; got {tuple(mask.shape)}"
+        )
+    if not ((mask >= 0) & (mask <= 1)).all():  # NaN fails both
+        raise ValueError("rationale_mask holds values from 0 to 1 (1 = the predictor reads the token)")
+
+
+def _last_segment(content: torch.BoolTensor, token_type_ids: torch.LongTensor | None) -> torch.BoolTensor:
+    """Where a pair's second segment is; everything for single texts. Without segment ids, special tokens part the two."""
+    if token_type_ids is not None:
+        second = token_type_ids.bool() & content
+        return second | ~second.any(1, keepdim=True)
+    start = content.clone()
+    start[:, 1:] &= ~content[:, :-1]
+    run = start.long().cumsum(1)
+    return (run == 2) | (run.amax(1, keepdim=True) != 2)
+
+
+def _load_encoder(encoder: str | os.PathLike | PreTrainedModel) -> PreTrainedModel:
+    if isinstance(encoder, PreTrainedModel):
+        return encoder
+    config = AutoConfig.from_pretrained(encoder)
+    if isinstance(config, RationaleConfig):
+        raise ValueError(f"{encoder} is a rationale model already; load it with from_pretrained.")
+    return AutoModel.from_pretrained(encoder, dtype=torch.float32)
+
+
+def _special_token_ids(encoder, config: PreTrainedConfig, tokenizer) -> list[int]:
+    """The tokens that carry no content. An unknown word is a word all the same, so [UNK] is not one of them."""
+    if tokenizer is None and not isinstance(encoder, PreTrainedModel):
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(encoder)
+        except (OSError, ValueError):
+            logger.warning(
+                f"No tokenizer beside {encoder}, so the special tokens are taken from the encoder's config, which may "
+                "lack some. Pass tokenizer=…, or special_token_ids=[…]."
+            )
+    if tokenizer is not None:
+        return sorted(set(tokenizer.all_special_ids) - {tokenizer.unk_token_id})
+    names = ("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id")
+    return sorted({token for name in names if isinstance(token := getattr(config, name, None), int)})
+
+
+def _embedding_name(model: nn.Module, encoder: PreTrainedModel) -> str:
+    weight = encoder.get_input_embeddings().weight
+    return next(name for name, value in model.named_parameters(remove_duplicate=False) if value is weight)

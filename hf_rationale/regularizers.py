@@ -1,0 +1,49 @@
+"""Ω(m): what every method asks of a mask, whatever it says (Lei et al. 2016; Chang et al. 2020)."""
+
+from __future__ import annotations
+
+import torch
+
+from .masking import Units
+
+
+def selected_share(mask: torch.Tensor, units: Units) -> torch.Tensor:
+    """Share of each text's units that `mask` (batch, seq) selects: (batch,). Padding and special tokens do not count."""
+    counted = units.first.to(mask.dtype)
+    return (mask * counted).sum(1) / counted.sum(1).clamp_min(1)
+
+
+def compactness(mask: torch.Tensor, units: Units, sparsity: float, level: str = "example") -> torch.Tensor:
+    r"""
+    | mean(m) − s |: how far the selected share is from the target.
+
+    Args:
+        mask (`torch.FloatTensor` of shape `(batch, seq)`): the training mask.
+        sparsity (`float`): s.
+        level (`str`): `"example"`: the mean over texts of each text's distance, which adds up exactly over gradient
+            accumulation and devices. `"batch"`: the distance of the mean share, as the papers' public code has it.
+
+    Returns:
+        a scalar.
+    """
+    if level == "batch":
+        counted = units.first.to(mask.dtype)
+        return ((mask * counted).sum() / counted.sum().clamp_min(1) - sparsity).abs()
+    return (selected_share(mask, units) - sparsity).abs().mean()
+
+
+def coherence(mask: torch.Tensor, units: Units) -> torch.Tensor:
+    r"""
+    Σ_t | m_t − m_{t−1} | per unit of text, averaged over texts: how often selection starts or stops. Only neighbours
+    that can both be selected are compared, and the average is over real units, so that neither padding nor its length
+    matters.
+
+    Args:
+        mask (`torch.FloatTensor` of shape `(batch, seq)`): the training mask.
+
+    Returns:
+        a scalar.
+    """
+    both = (units.selectable[:, 1:] & units.selectable[:, :-1]).to(mask.dtype)
+    changes = ((mask[:, 1:] - mask[:, :-1]).abs() * both).sum(1)
+    return (changes / units.first.sum(1).clamp_min(1)).mean()

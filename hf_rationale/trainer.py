@@ -1,0 +1,271 @@
+"""The shared plumbing of every method: a transformers Trainer that selects, measures and calibrates."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import nn
+from torch.nn import functional as F
+from transformers import EvalPrediction, Trainer
+from transformers.utils import logging
+
+from .data.collator import RationaleDataCollator
+from .data.encoding import UNMARKED, encode_rationale_dataset
+from .masking import calibrate_threshold
+from .methods.rnp import rnp
+from .metrics import rationale_f1
+from .modeling_outputs import RationaleClassifierOutput
+from .modeling_rationale import RationaleForSequenceClassification, RationaleInputs
+from .training_args import RationaleTrainingArguments
+
+
+logger = logging.get_logger(__name__)
+
+
+class RationaleTrainer(Trainer):
+    r"""
+    Trains a rationale classifier with the objective of RNP (Lei et al. 2016), and is the base of the other methods.
+
+    - Datasets of [`load_rationale_dataset`]'s schema are tokenized here; encoded ones are taken as they are.
+    - Every evaluation on the validation set first calibrates the model's selection threshold to the asked sparsity;
+      the rationales that people marked are never used for it, nor for choosing the checkpoint.
+    - Logged with every loss: its components, and the sparsity that was measured in training.
+    - Losses and gradients are means over the examples of an optimizer step, however these are cut into micro-batches
+      and devices (with `sparsity_level="example"`).
+
+    Args:
+        model ([`RationaleForSequenceClassification`]): the model.
+        args ([`RationaleTrainingArguments`]): the arguments.
+        kwargs: as of [`~transformers.Trainer`]; `processing_class` is the tokenizer.
+    """
+
+    def __init__(
+        self,
+        model: RationaleForSequenceClassification,
+        args: RationaleTrainingArguments,
+        train_dataset: Dataset | None = None,
+        eval_dataset: Dataset | None = None,
+        processing_class=None,
+        data_collator=None,
+        compute_metrics=None,
+        **kwargs,
+    ):
+        if processing_class is None and data_collator is None:
+            raise ValueError("Pass the tokenizer as processing_class: it tokenizes and pads.")
+        self._max_length = args.max_length or model.max_length
+        self.processing_class = processing_class
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=self._encoded(train_dataset, model.config.num_labels),
+            eval_dataset=self._encoded(eval_dataset, model.config.num_labels),
+            processing_class=processing_class,
+            data_collator=data_collator or RationaleDataCollator(processing_class),
+            compute_metrics=compute_metrics or rationale_metrics,
+            **kwargs,
+        )
+        self._components: dict[str, torch.Tensor] = defaultdict(float)
+        self._component_weight = 0.0
+
+    # --- The objective ------------------------------------------------------------------------------------------------
+
+    def objective(self, model: RationaleForSequenceClassification, inputs: RationaleInputs) -> RationaleClassifierOutput:
+        """What one forward call of the wrapped module computes in training: RNP, and the full-text term if asked for."""
+        output = rnp(model, inputs, sparsity=self.target_sparsity)
+        if self.args.full_text_weight:
+            full_text = model.predict(inputs, inputs.units.selectable.to(model.dtype)).logits
+            term = self.args.full_text_weight * F.cross_entropy(full_text.float(), inputs.labels)
+            output.loss = output.loss + term
+            output.losses["full_text"] = term
+        return output
+
+    @property
+    def target_sparsity(self) -> float:
+        """s at this step: the model's, or on the way to it from `initial_sparsity`."""
+        final, start = self.accelerator.unwrap_model(self.model).config.sparsity, self.args.initial_sparsity
+        if start is None:
+            return final
+        progress = self.state.global_step / max(1, self.args.sparsity_warmup_ratio * self.state.max_steps)
+        return start + (final - start) * min(1.0, progress)
+
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, torch.Tensor], return_outputs: bool = False, num_items_in_batch=None
+    ) -> torch.Tensor | tuple[torch.Tensor, RationaleClassifierOutput]:
+        inputs = {name: value for name, value in inputs.items() if name != "rationale"}
+        output = model(**inputs, objective=self.objective)
+        # The Trainer divides by the number of micro-batches; the last of them may be smaller than the others.
+        share = len(inputs["labels"]) * self._micro_batches / self._examples
+        for name, value in {**output.losses, "loss": output.loss}.items():
+            self._components[name] += value.detach() * share
+        self._component_weight += 1
+        loss = output.loss * share
+        return (loss, output) if return_outputs else loss
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        samples, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._micro_batches = len(samples)
+        self._examples = sum(len(sample["labels"]) for sample in samples)
+        return samples, None
+
+    # --- Optimizer ----------------------------------------------------------------------------------------------------
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        if self.optimizer is None and self.args.learning_rate_mapping:
+            model = self.model if model is None else model
+            decay = set(self.get_decay_parameter_names(model))
+            groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
+            matched = set()
+            for name, parameter in model.named_parameters():
+                if not parameter.requires_grad:
+                    continue
+                rate = self.args.learning_rate
+                for pattern, mapped in self.args.learning_rate_mapping.items():
+                    if re.search(pattern, name):
+                        rate = mapped
+                        matched.add(pattern)
+                        break
+                groups[rate, self.args.weight_decay if name in decay else 0.0].append(parameter)
+            if unmatched := set(self.args.learning_rate_mapping) - matched:
+                raise ValueError(f"learning_rate_mapping: no trainable parameter's name matches {sorted(unmatched)}")
+            optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, model)
+            self.optimizer = optimizer_class(
+                [
+                    {"params": parameters, "lr": rate, "weight_decay": weight_decay}
+                    for (rate, weight_decay), parameters in groups.items()
+                ],
+                **options,
+            )
+        return super().create_optimizer(model)
+
+    # --- Logging ------------------------------------------------------------------------------------------------------
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs and self._component_weight:
+            names = sorted(name for name in self._components if name != "loss")
+            means = torch.stack([self._components[name] for name in names]) / self._component_weight
+            means = self.accelerator.reduce(means, reduction="mean").tolist()
+            logs |= dict(zip(names, means, strict=True))
+            total = float(self._components["loss"])
+            self._components.clear()
+            self._component_weight = 0.0
+            if not np.isfinite([*means, total]).all():
+                raise FloatingPointError(
+                    f"The loss is not finite at step {self.state.global_step}: {logs}. Lower the learning rate, or "
+                    "resume from the last checkpoint with another seed."
+                )
+            self._warn_of_collapse(logs["sparsity"])
+        super().log(logs, start_time)
+
+    def _warn_of_collapse(self, sparsity: float):
+        if not 0.01 < sparsity < 0.99:
+            what = "nothing" if sparsity <= 0.01 else "everything"
+            logger.warning(
+                f"Selection has collapsed at step {self.state.global_step}: {sparsity:.1%} of the tokens are selected, "
+                f"which is next to {what}. Raise sparsity_weight, lower coherence_weight, or lower the extractor's "
+                "learning rate (learning_rate_mapping)."
+            )
+
+    # --- Evaluation ---------------------------------------------------------------------------------------------------
+
+    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
+        """Evaluate. On the validation set (no `eval_dataset` given) the threshold is calibrated first."""
+        if eval_dataset is None:
+            self.calibrate()
+        metrics = super().evaluate(self._encoded(eval_dataset, self.model.config.num_labels), ignore_keys, metric_key_prefix)
+        accuracy, majority = metrics.get(f"{metric_key_prefix}_accuracy"), metrics.get(f"{metric_key_prefix}_majority_share")
+        if accuracy is not None and majority is not None and accuracy <= majority:
+            logger.warning(
+                f"Accuracy is at chance ({accuracy:.3f}; the most frequent label alone gives {majority:.3f}): the "
+                "predictor has learned nothing from what is selected yet."
+            )
+        return metrics
+
+    def predict(self, test_dataset, ignore_keys=None, metric_key_prefix: str = "test"):
+        return super().predict(self._encoded(test_dataset, self.model.config.num_labels), ignore_keys, metric_key_prefix)
+
+    @torch.no_grad()
+    def calibrate(self) -> float:
+        """Set the model's `rationale_threshold` so that on the validation set its `sparsity` of the units is selected."""
+        model = self.accelerator.unwrap_model(self.model)
+        training = model.training
+        model.eval()
+        scores = []
+        for batch in self.get_eval_dataloader():
+            batch = self._prepare_inputs(batch)
+            inputs = model.prepare(**{k: v for k, v in batch.items() if k not in ("rationale", "labels")})
+            with self.compute_loss_context_manager():
+                selection = model.select(inputs)
+            batch_scores = selection.scores.masked_fill(~inputs.units.first, -1.0)
+            batch_scores = self.accelerator.pad_across_processes(batch_scores, dim=1, pad_index=-1.0)
+            batch_scores = self.accelerator.gather_for_metrics(batch_scores)
+            scores.append(batch_scores[batch_scores >= 0].cpu())
+        model.train(training)
+        model.config.rationale_threshold = calibrate_threshold(torch.cat(scores), model.config.sparsity)
+        return model.config.rationale_threshold
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        inputs = self._prepare_inputs(inputs)
+        rationale = inputs.pop("rationale")
+        with torch.no_grad(), self.compute_loss_context_manager():
+            output = model(**inputs)
+        if prediction_loss_only:
+            return output.loss, None, None
+        words = words_selected(output.rationale_mask, inputs["word_ids"], rationale.shape[1])
+        return output.loss.detach(), (output.logits, words), (inputs["labels"], rationale)
+
+    def _load_best_model(self):
+        super()._load_best_model()
+        best = type(self.model.config).from_pretrained(self.state.best_model_checkpoint)
+        self.model.config.rationale_threshold = best.rationale_threshold
+
+    def _encoded(self, dataset, num_labels: int):
+        if isinstance(dataset, Dataset) and "input_ids" not in dataset.column_names:
+            dataset = encode_rationale_dataset(dataset, self.processing_class, self._max_length)
+        if isinstance(dataset, Dataset) and "labels" in dataset.column_names and len(dataset):
+            low, high = min(dataset["labels"]), max(dataset["labels"])
+            if low < 0 or high >= num_labels:
+                raise ValueError(f"The labels run from {low} to {high}, but the model has {num_labels} classes.")
+        return dataset
+
+
+def words_selected(mask: torch.Tensor, word_ids: torch.LongTensor, count: int) -> torch.LongTensor:
+    """The words (batch, `count`) any token of which is selected by `mask` (batch, seq); words cut off are not."""
+    index = word_ids.clamp_min(0)
+    chosen = (mask > 0) & (word_ids >= 0)
+    return torch.zeros(len(mask), count, dtype=torch.long, device=mask.device).scatter_reduce(
+        1, index, chosen.long(), reduce="amax"
+    )
+
+
+def rationale_metrics(prediction: EvalPrediction) -> dict[str, Any]:
+    r"""
+    Accuracy, balanced accuracy (the mean over classes of their recall), the share of the most frequent label, and,
+    over the words of the texts in which people marked a rationale, the token metrics of [`rationale_f1`].
+
+    Args:
+        prediction: `predictions` are logits (texts, labels) and selected words (texts, words) 0/1; `label_ids` are
+            labels (texts,) and the gold words (texts, words) 0/1, -100 where there is no word or no mark.
+    """
+    logits, selected = prediction.predictions
+    labels, gold = prediction.label_ids
+    correct = logits.argmax(-1) == labels
+    classes, counts = np.unique(labels, return_counts=True)
+    metrics = {
+        "accuracy": float(correct.mean()),
+        "balanced_accuracy": float(np.mean([correct[labels == label].mean() for label in classes])),
+        "majority_share": float(counts.max() / counts.sum()),
+    }
+    marked = (gold != UNMARKED).any(1)
+    if marked.any():
+        words = gold[marked] != UNMARKED
+        scores = rationale_f1(
+            [row[keep] for row, keep in zip(selected[marked], words, strict=True)],
+            [row[keep] for row, keep in zip(gold[marked], words, strict=True)],
+        )
+        metrics |= {f"rationale_{name}": value for name, value in scores.items()}
+    return metrics

@@ -1,0 +1,76 @@
+"""The arguments of rationale training, on top of those of transformers' Trainer."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+
+import torch
+from transformers import TrainingArguments
+
+
+@dataclass
+class RationaleTrainingArguments(TrainingArguments):
+    r"""
+    [`~transformers.TrainingArguments`] with what selecting needs. Other defaults that differ: the model is evaluated
+    and saved after every epoch, and the checkpoint with the best validation accuracy is kept and loaded at the end;
+    batches are grouped by length; no column is dropped.
+
+    Args:
+        max_length (`int`, *optional*):
+            Cut texts to so many tokens. Defaults to what the encoder has positions for.
+        learning_rate_mapping (`dict[str, float]` or JSON, *optional*):
+            Learning rates by regular expression over parameter names, the first match counts; the others have
+            `learning_rate`. Example: `{"selector|classifier": 1e-3}`. Extractor and predictor are the prefixes
+            `extractor.` and `predictor.`.
+        full_text_weight (`float`, *optional*, defaults to 0.0):
+            Weight of a further term, the predictor's cross-entropy on the full text. It gives a pretrained encoder a
+            predictor that understands text before the selection is any good; ours, not the papers'.
+        initial_sparsity (`float`, *optional*):
+            Start from this share, and anneal the target linearly to the model's `sparsity`; ours, not the papers'.
+        sparsity_warmup_ratio (`float`, *optional*, defaults to 0.5):
+            The share of the training steps over which the target is annealed.
+    """
+
+    max_length: int | None = field(default=None, metadata={"help": "Cut texts to so many tokens."})
+    learning_rate_mapping: dict | str | None = field(
+        default=None, metadata={"help": "JSON: learning rates by regular expression over parameter names."}
+    )
+    full_text_weight: float = field(
+        default=0.0, metadata={"help": "Weight of the predictor's cross-entropy on the full text."}
+    )
+    initial_sparsity: float | None = field(
+        default=None, metadata={"help": "Anneal the target sparsity from this share to the model's."}
+    )
+    sparsity_warmup_ratio: float = field(
+        default=0.5, metadata={"help": "Share of the training steps over which the target sparsity is annealed."}
+    )
+    eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate on the validation set."})
+    save_strategy: str = field(default="epoch", metadata={"help": "When to save a checkpoint."})
+    save_total_limit: int | None = field(default=1, metadata={"help": "Checkpoints to keep besides the best."})
+    load_best_model_at_end: bool = field(default=True, metadata={"help": "End with the best checkpoint."})
+    metric_for_best_model: str | None = field(default="accuracy", metadata={"help": "On the validation set."})
+    train_sampling_strategy: str = field(default="group_by_length", metadata={"help": "Order of training texts."})
+    dataloader_pin_memory: bool = field(
+        default_factory=torch.cuda.is_available, metadata={"help": "Pin memory, where there is a device to copy to."}
+    )
+    remove_unused_columns: bool = field(default=False, metadata={"help": "The collator takes what it needs."})
+
+    def __post_init__(self):
+        if isinstance(self.learning_rate_mapping, str):
+            try:
+                self.learning_rate_mapping = json.loads(self.learning_rate_mapping)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"learning_rate_mapping is not JSON: {error}") from None
+        for pattern, rate in (self.learning_rate_mapping or {}).items():
+            re.compile(pattern)
+            if not isinstance(rate, int | float) or not rate >= 0:
+                raise ValueError(f"learning_rate_mapping: the rate of {pattern!r} is a number; got {rate!r}")
+        if not self.full_text_weight >= 0:
+            raise ValueError(f"full_text_weight is at least 0; got {self.full_text_weight}")
+        if self.initial_sparsity is not None and not 0 < self.initial_sparsity <= 1:
+            raise ValueError(f"initial_sparsity is in (0, 1]; got {self.initial_sparsity}")
+        if not 0 < self.sparsity_warmup_ratio <= 1:
+            raise ValueError(f"sparsity_warmup_ratio is in (0, 1]; got {self.sparsity_warmup_ratio}")
+        super().__post_init__()

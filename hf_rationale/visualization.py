@@ -1,0 +1,346 @@
+"""Results of the rationale pipeline for the eye: in a terminal ([`render_ansi`]), as a web page ([`render_html`])."""
+
+import html
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from numbers import Integral
+
+
+# Black on four ambers of the 256-colour palette, weakest first: readable on dark and on light terminals.
+_ANSI_LEVELS = tuple(f"\x1b[1;38;5;16;48;5;{amber}m" for amber in (230, 228, 221, 214))
+_ANSI_RESET = "\x1b[0m"
+
+# The amber of a <mark> deepens with the span's score, --s. Marks have no padding, which would break the joining of
+# Arabic letters at a span's edge; the shadow gives them air instead.
+_CSS = """
+:root {
+  color-scheme: light dark;
+  --page: #f6f5f2; --card: #fff; --line: #e4e1da; --ink: #1c1917; --text: #57534e; --soft: #6b6560;
+  --amber: 251 176 36; --base: .22; --gold: #0f766e; --bar: #d97706; --track: #ece9e3;
+  --good: #166534; --good-bg: #dcfce7; --bad: #991b1b; --bad-bg: #fee2e2; --warn: #9a3412; --chip: #f1efea;
+}
+@media (prefers-color-scheme: dark) {
+  :root {
+    --page: #141312; --card: #1e1c1a; --line: #33302c; --ink: #fafaf9; --text: #b5afa8; --soft: #a19b94;
+    --amber: 217 119 6; --base: .2; --gold: #5eead4; --bar: #f59e0b; --track: #35322e;
+    --good: #86efac; --good-bg: #14361f; --bad: #fca5a5; --bad-bg: #451a1a; --warn: #fdba74; --chip: #2b2825;
+  }
+}
+* { box-sizing: border-box; }
+body {
+  margin: 0; padding: clamp(1.25rem, 4vw, 3.5rem) clamp(1rem, 4vw, 2rem); background: var(--page); color: var(--ink);
+  font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "Helvetica Neue", Arial, sans-serif;
+  -webkit-text-size-adjust: 100%;
+}
+header, main { max-width: 50rem; margin: 0 auto; }
+h1 { margin: 0; font-size: clamp(1.6rem, 5vw, 2.2rem); line-height: 1.2; letter-spacing: -.02em; text-wrap: balance; }
+.lead { margin: .5rem 0 0; color: var(--text); }
+.legend {
+  display: flex; flex-wrap: wrap; gap: .5rem 1.75rem; margin: 1.25rem 0 1.75rem; padding: .75rem 0; list-style: none;
+  border-block: 1px solid var(--line); color: var(--text); font-size: .875rem;
+}
+.scale span { padding: .15em .5em; }
+.scale span:first-child { border-radius: .25em 0 0 .25em; }
+.scale span:last-child { border-radius: 0 .25em .25em 0; }
+article {
+  margin: 0 0 1.25rem; padding: clamp(1rem, 3vw, 1.6rem); background: var(--card); border: 1px solid var(--line);
+  border-radius: .9rem; box-shadow: 0 1px 2px rgb(0 0 0 / .05); break-inside: avoid;
+}
+.top { display: flex; flex-wrap: wrap; justify-content: space-between; gap: .75rem 1.5rem; margin-bottom: 1rem; }
+.labels {
+  display: grid; grid-template-columns: auto minmax(4rem, 1fr) auto; gap: .15rem .75rem; flex: 0 1 22rem;
+  margin: 0; padding: 0; list-style: none; font-size: .9rem; color: var(--soft);
+}
+.labels li { display: grid; grid-column: 1 / -1; grid-template-columns: subgrid; align-items: center; }
+.labels bdi { overflow-wrap: anywhere; }
+.labels .value { text-align: right; font-variant-numeric: tabular-nums; }
+.labels li:first-child { font-size: 1.15rem; font-weight: 650; color: var(--ink); }
+.labels h2 { margin: 0; font: inherit; }
+.bar { height: .4rem; border-radius: .2rem; background: var(--track); overflow: hidden; }
+.bar i { display: block; height: 100%; border-radius: inherit; background: var(--bar); }
+.labels li + li .bar i { background: var(--soft); }
+.chips {
+  display: flex; flex-wrap: wrap; gap: .4rem; align-items: flex-start; margin: 0; padding: 0; list-style: none;
+  font-size: .8rem;
+}
+.chips li { padding: .15rem .6rem; border-radius: 1rem; background: var(--chip); color: var(--text); }
+.chips .warn { background: none; color: var(--warn); box-shadow: inset 0 0 0 1px; }
+.chips .good { background: var(--good-bg); color: var(--good); }
+.chips .bad { background: var(--bad-bg); color: var(--bad); }
+.text, .pair { white-space: pre-wrap; overflow-wrap: anywhere; }
+.text {
+  color: var(--text); font-size: 1.1rem; line-height: 1.8;
+  font-family: Charter, "Bitstream Charter", "Sitka Text", Cambria, Georgia, "Noto Serif", serif;
+}
+.pair {
+  margin-bottom: .9rem; padding-inline-start: .9rem; border-inline-start: 3px solid var(--line); color: var(--ink);
+}
+mark, .scale span {
+  --shade: rgb(var(--amber) / calc(var(--base) + .55 * var(--s)));
+  color: var(--ink); background: var(--shade);
+}
+mark {
+  border-radius: .15em; box-shadow: 0 0 0 .12em var(--shade);
+  -webkit-box-decoration-break: clone; box-decoration-break: clone;
+}
+u {
+  text-decoration: underline .13em var(--gold); text-underline-offset: .28em; text-decoration-skip-ink: none;
+}
+@media print {
+  * { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
+  body { background: none; }
+}
+"""
+
+
+def render_ansi(text: str | Mapping[str, str], result: Mapping | Sequence[Mapping], color: bool | None = None) -> str:
+    """
+    The text with its rationale highlighted, for `print`. Nothing but the highlighting is added.
+
+    Args:
+        text (`str` or `Mapping[str, str]`):
+            What the pipeline was given: a text, or a pair as `{"text": ..., "text_pair": ...}`. Of a pair the second
+            text is rendered, because the rationale is selected from that one.
+        result (`Mapping` or `Sequence[Mapping]`):
+            What the pipeline returned for it; with `top_k`, the list of all labels.
+        color (`bool`, *optional*):
+            `True` highlights with an amber background, the stronger the higher the span's score; `False` writes
+            `[[...]]` around each span. By default colour is used where the standard output is a terminal and the
+            environment variable [`NO_COLOR`](https://no-color.org) is not set.
+
+    Returns:
+        `str`: the text with escape sequences or brackets.
+
+    Raises:
+        `ValueError`: if the result is not one of this pipeline, or does not belong to this text.
+    """
+    if color is None:
+        color = not os.environ.get("NO_COLOR") and sys.stdout.isatty()
+    _, text = _split_pair(text)
+    best = _ranked_labels(result, "the result")[0]
+    rendered, end_of_last = [], 0
+    for start, end, score in _rationale_spans(best, text, "the result"):
+        rendered.append(text[end_of_last:start])
+        if color:
+            level = _ANSI_LEVELS[min(int(score * len(_ANSI_LEVELS)), len(_ANSI_LEVELS) - 1)]
+            # A background that is on across a line break fills the rest of the line in some terminals.
+            lines = text[start:end].split("\n")
+            rendered.append("\n".join(f"{level}{line}{_ANSI_RESET}" if line else "" for line in lines))
+        else:
+            rendered.append(f"[[{text[start:end]}]]")
+        end_of_last = end
+    rendered.append(text[end_of_last:])
+    return "".join(rendered)
+
+
+def render_html(
+    texts: Sequence[str | Mapping[str, str]],
+    results: Sequence[Mapping | Sequence[Mapping]],
+    *,
+    title: str = "Rationales",
+    labels: Sequence[str] | None = None,
+    references: Sequence[Sequence[tuple[int, int]]] | None = None,
+) -> str:
+    """
+    A web page with one card per text: the label, its score, and the text with its rationale highlighted. The page is
+    complete in itself (no script, nothing loaded from elsewhere) and follows the reader's light or dark theme.
+
+    Args:
+        texts (`Sequence` of length `num_texts`):
+            What the pipeline was given: texts, or pairs as `{"text": ..., "text_pair": ...}`. Of a pair the second
+            text is highlighted, because the rationale is selected from that one, and the first is shown above it.
+        results (`Sequence` of length `num_texts`):
+            What the pipeline returned for them; with `top_k`, all labels of a text are listed.
+        title (`str`, *optional*, defaults to `"Rationales"`):
+            The page's title and heading.
+        labels (`Sequence[str]` of length `num_texts`, *optional*):
+            The names of the true labels, shown as right or wrong beside the predicted ones.
+        references (`Sequence` of length `num_texts`, *optional*):
+            The spans that people marked, `(start, end)` in characters of the highlighted text; they are underlined. A
+            text's list may be empty.
+
+    Returns:
+        `str`: the page. Write it with `encoding="utf-8"`.
+
+    Raises:
+        `TypeError`: if a single text is given in place of a list, or a label is not a name.
+        `ValueError`: if there is no text, if the sequences differ in length, if a result is not one of this pipeline
+            or does not belong to its text, or if spans are empty, overlap or reach beyond the text.
+
+    Example:
+
+    ```python
+    >>> page = render_html(texts, pipe(texts), title="Beer aroma", labels=["positive", "negative"])
+    >>> Path("rationales.html").write_text(page, encoding="utf-8")
+    ```
+    """
+    if isinstance(texts, str | Mapping) or isinstance(results, Mapping):
+        raise TypeError("`texts` and `results` must be lists, one result per text: wrap a single text in a list")
+    if len(texts) == 0:
+        raise ValueError("`texts` is empty: there is nothing to render")
+    for name, values in (("results", results), ("labels", labels), ("references", references)):
+        if values is not None and len(values) != len(texts):
+            raise ValueError(f"`texts` and `{name}` must have the same length, got {len(texts)} and {len(values)}")
+
+    if labels is not None and not all(isinstance(label, str) for label in labels):
+        raise TypeError("`labels` must hold the labels' names, as the results do, not their ids")
+
+    cards, sparsities, num_correct = [], [], 0
+    for i, (text, result) in enumerate(zip(texts, results, strict=True)):
+        ranked = _ranked_labels(result, f"result {i}")
+        context, text = _split_pair(text)
+        spans = _rationale_spans(ranked[0], text, f"result {i}")
+        gold = [] if references is None else _checked_spans(references[i], len(text), f"reference {i}")
+        label = None if labels is None else labels[i]
+        cards.append(_card(ranked, context, _marked_text(text, spans, gold), label))
+        sparsities.append(ranked[0]["sparsity"])
+        num_correct += ranked[0]["label"] == label
+
+    summary = [
+        f"{len(texts):,} {'text' if len(texts) == 1 else 'texts'}",
+        f"{sum(sparsities) / len(sparsities):.1%} selected{' on average' if len(texts) > 1 else ''}",
+    ]
+    if labels is not None:
+        summary.append(f"{num_correct:,} of {len(texts):,} labels right")
+    legend = [
+        '<li class="scale">Selected, by score: '
+        + "".join(f'<span style="--s:{score}">{score}</span>' for score in (0.2, 0.4, 0.6, 0.8, 1.0))
+        + "</li>"
+    ]
+    if references is not None:
+        legend += [
+            "<li><u>Marked by people</u></li>",
+            '<li><mark style="--s:0.8"><u>Selected and marked</u></mark></li>',
+        ]
+    read = "the highlighted words alone"
+    if any(_split_pair(text)[0] is not None for text in texts):
+        read += " (of a pair, also from the text above them)"
+    title = html.escape(title)
+    return "\n".join(
+        [
+            "<!DOCTYPE html>",
+            '<html lang="en">',
+            "<head>",
+            '<meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<title>{title}</title>",
+            f"<style>{_CSS}</style>",
+            "</head>",
+            "<body>",
+            "<header>",
+            f'<h1 dir="auto">{title}</h1>',
+            f'<p class="lead">Each label is decided from {read}.</p>',
+            f'<p class="lead">{" · ".join(summary)}</p>',
+            f'<ul class="legend" aria-label="Legend">{"".join(legend)}</ul>',
+            "</header>",
+            "<main>",
+            *cards,
+            "</main>",
+            "</body>",
+            "</html>",
+            "",
+        ]
+    )
+
+
+def _split_pair(text: str | Mapping[str, str]) -> tuple[str | None, str]:
+    """The text beside the rationale's own, if there is one, and the text that the rationale's offsets are of."""
+    if isinstance(text, Mapping):
+        return (text["text"], text["text_pair"]) if text.get("text_pair") is not None else (None, text["text"])
+    return None, text
+
+
+def _ranked_labels(result: Mapping | Sequence[Mapping], name: str) -> Sequence[Mapping]:
+    """The labels of one text, best first; without `top_k` there is one. They share the rationale."""
+    ranked = [result] if isinstance(result, Mapping) else result
+    if len(ranked) == 0:
+        raise ValueError(f"{name} has no label")
+    missing = {"label", "score", "rationale", "sparsity", "truncated"} - set(ranked[0])
+    if missing:
+        raise ValueError(f"{name} is not one of the rationale-classification pipeline: it lacks {sorted(missing)}")
+    return ranked
+
+
+def _checked_spans(spans: Sequence[tuple[int, int]], length: int, name: str) -> list[tuple[int, int]]:
+    """`spans` in the text's order, each checked to be a non-empty part of the text that no other one overlaps."""
+    spans = sorted((start, end) for start, end in spans)
+    for start, end in spans:
+        if not (isinstance(start, Integral) and isinstance(end, Integral) and 0 <= start < end <= length):
+            raise ValueError(f"{name}: span ({start}, {end}) is not a part of its text of {length} characters")
+    for (start, end), (next_start, next_end) in pairwise(spans):
+        if next_start < end:
+            raise ValueError(f"{name}: spans ({start}, {end}) and ({next_start}, {next_end}) overlap")
+    return spans
+
+
+def _rationale_spans(result: Mapping, text: str, name: str) -> list[tuple[int, int, float]]:
+    """The rationale as `(start, end, score)` in the text's order, checked against the text."""
+    rationale = sorted(result["rationale"], key=lambda span: span["start"])
+    spans = _checked_spans([(span["start"], span["end"]) for span in rationale], len(text), name)
+    for (start, end), span in zip(spans, rationale, strict=True):
+        if span["text"] != text[start:end]:
+            raise ValueError(
+                f"{name} does not belong to its text: span ({start}, {end}) is {span['text']!r}, but the text has "
+                f"{text[start:end]!r} there"
+            )
+        if not 0 <= span["score"] <= 1:  # refuses NaN too
+            raise ValueError(f"{name}: the score of span ({start}, {end}) must be in [0, 1], got {span['score']}")
+    return [(span["start"], span["end"], span["score"]) for span in rationale]
+
+
+def _escape(text: str) -> str:
+    # A browser reads a bare carriage return as a line feed.
+    return html.escape(text).replace("\r", "&#13;")
+
+
+def _marked_text(text: str, spans: list[tuple[int, int, float]], gold: list[tuple[int, int]]) -> str:
+    """`text` as HTML: one `<mark>` per selected span, and `<u>` around each piece that people marked.
+
+    The text is cut at every boundary of either kind, so no tag ever crosses another.
+    """
+    opening = {start: score for start, _, score in spans}
+    closing = {end for _, end, _ in spans}
+    gold_starts, gold_ends = {start for start, _ in gold}, {end for _, end in gold}
+    cuts = sorted({0, len(text), *opening, *closing, *gold_starts, *gold_ends})
+    pieces, in_gold = [], False
+    for start, end in pairwise(cuts):
+        if start in opening:
+            score = opening[start]
+            pieces.append(f'<mark style="--s:{score:.2f}" title="selected, score {score:.2f}">')
+        in_gold = start in gold_starts or (in_gold and start not in gold_ends)
+        piece = _escape(text[start:end])
+        pieces.append(f"<u>{piece}</u>" if in_gold else piece)
+        if end in closing:
+            pieces.append("</mark>")
+    return "".join(pieces)
+
+
+def _card(ranked: Sequence[Mapping], context: str | None, marked_text: str, label: str | None) -> str:
+    """One text's `<article>`; `label` is the true one, `context` the other text of a pair."""
+    rows = []
+    for entry in ranked:
+        name, score = f"<bdi>{_escape(entry['label'])}</bdi>", f"{entry['score']:.1%}"
+        rows.append(
+            f"<li>{name if rows else f'<h2>{name}</h2>'}"
+            f'<span class="bar" aria-hidden="true"><i style="width:{score}"></i></span>'
+            f'<span class="value">{score}</span></li>'
+        )
+    best = ranked[0]
+    chips = [f'<li title="sparsity: the share of the text that was selected">{best["sparsity"]:.1%} selected</li>']
+    if best["truncated"]:
+        chips.append('<li class="warn" title="the model did not read the end of this text">truncated</li>')
+    if label is not None:
+        kind, verdict = ("good", "✓ true label:") if label == best["label"] else ("bad", "✗ true label:")
+        chips.append(f'<li class="{kind}">{verdict} <bdi>{_escape(label)}</bdi></li>')
+    lines = [
+        "<article>",
+        f'<div class="top"><ol class="labels">{"".join(rows)}</ol><ul class="chips">{"".join(chips)}</ul></div>',
+    ]
+    # lang="" says that the language is not known: the page's English holds for its own words only. No white space may
+    # stand inside these elements, because it would show.
+    if context is not None:
+        lines.append(f'<div class="pair" lang="" dir="auto">{_escape(context)}</div>')
+    lines.append(f'<div class="text" lang="" dir="auto">{marked_text}</div>')
+    return "\n".join([*lines, "</article>"])
