@@ -52,9 +52,10 @@ $(VENV)/.hf_rationale-dev: setup.cfg pyproject.toml constraints.txt | $(BIN)/pyt
 	$(BIN)/python $(PIP_INSTALL) -c constraints.txt -e ".[dev]"
 	@touch $@ $(VENV)/.hf_rationale-run
 
-# The floors are read from setup.cfg (every ">=" becomes "=="); torch alone stays at its pin, for the reason given there.
+# The floors are read from setup.cfg (every ">=" becomes "=="); torch alone stays at its pin in constraints.txt, as older
+# CPU wheels are not to be had everywhere.
 $(FLOOR_VENV)/.hf_rationale-dev: setup.cfg pyproject.toml constraints.txt | $(FLOOR_VENV)/bin/python
-	sed -nE 's/^ +([a-z_-]+)>=([0-9.]+),.*/\1==\2/p' setup.cfg | grep -v '^torch==' > $(FLOOR_VENV)/floor.txt
+	sed -nE 's/^ +([a-z0-9_-]+)>=([0-9.]+),.*/\1==\2/p' setup.cfg | grep -v '^torch==' > $(FLOOR_VENV)/floor.txt
 	grep '^torch==' constraints.txt >> $(FLOOR_VENV)/floor.txt
 	$(FLOOR_VENV)/bin/python $(PIP_INSTALL) -c $(FLOOR_VENV)/floor.txt -e ".[test]"
 	@touch $@

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -111,6 +112,33 @@ def calibrate_threshold(scores: torch.Tensor, sparsity: float) -> float:
 MASKED_ATTENTION = "rationale"
 
 
+class _MaskedSoftmax(torch.autograd.Function):
+    """p_j = e^{s_j} m_j / Σ_k e^{s_k} m_k over the last dimension, with one saved tensor of the size of s.
+
+    With u_j = e^{s_j} / Σ_k e^{s_k} m_k, so that p = u m, and g the gradient that arrives at p: the gradient of s_j is
+    p_j (g_j − Σ_k g_k p_k), that of m_j is u_j (g_j − Σ_k g_k p_k).
+    """
+
+    @staticmethod
+    def forward(ctx, scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        # The largest visible score is taken off, so that visible weights cannot underflow; hidden ones are capped, so
+        # that they cannot overflow (that touches their gradient alone, and only beyond e^50).
+        largest = scores.masked_fill(mask == 0, torch.finfo(scores.dtype).min).amax(-1, keepdim=True)
+        weights = (scores - largest).clamp_(max=50.0).exp_()
+        total = (weights * mask).sum(-1, keepdim=True)
+        weights /= total.masked_fill(total == 0, torch.inf)  # where nothing is visible, nothing is read
+        ctx.save_for_backward(weights, mask)
+        return weights * mask
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        weights, mask = ctx.saved_tensors
+        centred = gradient - (gradient * weights * mask).sum(-1, keepdim=True)
+        centred *= weights
+        return centred * mask, centred.sum_to_size(mask.shape)
+
+
 def masked_attention(
     module: nn.Module,
     query: torch.Tensor,
@@ -141,12 +169,7 @@ def masked_attention(
     scores = (query @ key.transpose(-1, -2)).float() * scaling
     if attention_mask is not None:
         scores = scores + attention_mask.float()
-    mask = visible[:, None, None, :].float()
-    # The largest visible score is taken off, so that visible weights cannot underflow; hidden ones are capped, so that
-    # they cannot overflow (only their gradient is touched, and only beyond e^50).
-    largest = scores.detach().masked_fill(mask == 0, torch.finfo(scores.dtype).min).amax(-1, keepdim=True)
-    weights = (scores - largest).clamp(max=50.0).exp() * mask
-    weights = weights / weights.sum(-1, keepdim=True).clamp_min(torch.finfo(scores.dtype).tiny)
+    weights = _MaskedSoftmax.apply(scores, visible[:, None, None, :].float())
     weights = F.dropout(weights.to(value.dtype), p=dropout, training=module.training)
     return (weights @ value).transpose(1, 2).contiguous(), weights
 

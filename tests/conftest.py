@@ -17,7 +17,7 @@ if "HF_HOME" not in os.environ:
     _hf_home = tempfile.TemporaryDirectory(prefix="hf_rationale-tests-", ignore_cleanup_errors=True)
     os.environ["HF_HOME"] = _hf_home.name
 
-import pytest  # noqa: E402
+import pytest
 
 
 REPOSITORY = Path(__file__).resolve().parent.parent

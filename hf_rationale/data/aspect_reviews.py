@@ -62,7 +62,7 @@ def make_aspect_reviews(
             The target, by name or number: one of these first `n_aspects`.
         length (`int`, *optional*, defaults to 45):
             Neutral sentences are added until a review has at least this many tokens. The aspects' own sentences take
-            about 14 tokens each and are never shortened.
+            about 15 tokens each and are never shortened.
         noise (`float`, *optional*, defaults to 0.3):
             Share of the neutral sentences that are replaced by distractors: an opinion, good or bad at random, on
             something that is no aspect ("the drive that weekend was awful"). They change neither label nor gold.
@@ -200,9 +200,9 @@ def _write_aspect_sentence(rng: np.random.Generator, aspect: str, polarity: int)
         if slot == "N":
             filled = [nouns.pop()]
         elif slot == "P" and rng.random() < NEGATED_SHARE:
-            filled = [_pick(rng, NEGATORS), _pick_opinion(rng, aspect, 1 - polarity)]
+            filled = [_pick(rng, NEGATORS), _pick_opinion(rng, aspect, 1 - polarity, words)]
         elif slot in ("O", "P"):
-            filled = [_pick_opinion(rng, aspect, polarity)]
+            filled = [_pick_opinion(rng, aspect, polarity, words)]
         words.extend(filled)
         gold.extend([int(slot in ("N", "O", "P"))] * len(filled))
     return _fit_articles([*words, "."]), [*gold, 0]
@@ -222,8 +222,10 @@ def _pick(rng: np.random.Generator, options: Sequence[str]) -> str:
     return options[rng.integers(len(options))]  # `rng.choice` would be ten times slower
 
 
-def _pick_opinion(rng: np.random.Generator, aspect: str, polarity: int) -> str:
-    return _pick(rng, SHARED[polarity] if rng.random() < SHARED_SHARE else SPECIFIC[aspect][polarity])
+def _pick_opinion(rng: np.random.Generator, aspect: str, polarity: int, used: Sequence[str]) -> str:
+    """An opinion word that the sentence does not have yet."""
+    word = _pick(rng, SHARED[polarity] if rng.random() < SHARED_SHARE else SPECIFIC[aspect][polarity])
+    return word if word not in used else _pick_opinion(rng, aspect, polarity, used)
 
 
 def _fit_articles(words: list[str]) -> list[str]:

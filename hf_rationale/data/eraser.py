@@ -5,9 +5,9 @@ What the data is: documents (`docs/`, whitespace-separated tokens, a sentence a 
 label its sentiment. In multirc (reading comprehension) and fever (fact checking) a query comes with the document, and
 the label says whether the answer or the claim in it is right.
 
-What it is not: in movies, the evidences of train and validation are a sample of the sentiment phrases (.09 of the
-tokens), those of test are meant to be all of them (.31), so a sparsity that is tuned on validation is low for test. In
-multirc and fever the evidences are whole sentences.
+What it is not: in movies, the evidences of train and validation are a sample of the sentiment phrases (.09 and .07 of
+the tokens), those of test are meant to be all of them (.30), so a sparsity that is tuned on validation is low for
+test. In multirc and fever the evidences are whole sentences.
 
 Reference:
     Jay DeYoung, Sarthak Jain, Nazneen Fatema Rajani, Eric Lehman, Caiming Xiong, Richard Socher, Byron C. Wallace.

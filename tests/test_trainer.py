@@ -1,0 +1,681 @@
+"""The invariants of training, for every row of the common tester, and the rest of the Trainer's promises."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from torch.nn import functional as F
+from training_common import (
+    METHODS,
+    ROWS,
+    Recorder,
+    assert_close,
+    make_args,
+    make_model,
+    make_trainer,
+    step_logs,
+    toy_reviews,
+    train_and_record,
+)
+from transformers import AutoModelForSequenceClassification, EvalPrediction, TrainerCallback
+
+from hf_rationale import RationaleConfig, RationaleForSequenceClassification, RationaleTrainer
+from hf_rationale.data import encode_rationale_dataset
+from hf_rationale.trainer import rationale_metrics, words_selected
+
+
+TESTS = Path(__file__).resolve().parent
+ACCUMULATED = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4}
+every_row = pytest.mark.parametrize("method, backbone", ROWS)
+
+
+def a_batch(trainer: RationaleTrainer, count: int = 8) -> dict[str, torch.Tensor]:
+    """The first texts of the training set, as the objective gets them."""
+    batch = trainer.data_collator([trainer.train_dataset[index] for index in range(count)])
+    return {name: value for name, value in batch.items() if name != "rationale"}
+
+
+# --- How the examples are cut up does not matter ----------------------------------------------------------------------
+
+
+@every_row
+@pytest.mark.parametrize("count", [16, 11])  # 11: one step of 8, and one of 2 + 1 instead of 3
+def test_accumulation_changes_nothing(tmp_path, method, backbone, count):
+    _, whole, whole_logs = train_and_record(tmp_path, method, backbone, train_dataset=toy_reviews(count))
+    _, cut, cut_logs = train_and_record(tmp_path, method, backbone, train_dataset=toy_reviews(count), **ACCUMULATED)
+    assert len(whole.gradients) == 4
+    assert all(0 < entry["sparsity"] < 1 for entry in whole_logs[:-1])
+    assert all(value.any() for value in whole.weights[-1].values())
+    assert_close(cut.gradients, whole.gradients)
+    assert_close(cut.weights, whole.weights)
+    assert_close(cut_logs, whole_logs)
+
+
+def test_one_process_and_two_agree(tmp_path):
+    """All the rows in one go, because starting two processes takes longer than training in them."""
+    folders = [tmp_path / "one", tmp_path / "two"]
+    two = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    path = os.pathsep.join([str(TESTS.parent), os.environ.get("PYTHONPATH", "")])
+    runs = []
+    for folder, launcher in zip(folders, ([], two), strict=True):
+        folder.mkdir()
+        runs.append(
+            subprocess.Popen(
+                [sys.executable, *launcher, str(TESTS / "distributed_run.py"), str(folder)],
+                env={**os.environ, "PYTHONPATH": path},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        )
+    for run in runs:
+        output, _ = run.communicate(timeout=300)
+        assert run.returncode == 0, output[-5000:]
+
+    for name in ("-".join(row) for row in ROWS):
+        one, other = ([folder / name] for folder in folders)
+        one, other = (json.loads((folder / f"{name}.json").read_text()) for folder in folders)
+        assert (one["processes"], other["processes"]) == (1, 2)
+        for entry in (*one["logs"], *other["logs"]):
+            entry.pop("eval_loss", None)  # the Trainer averages it over the texts that fill up the last batch, too
+        for times in (one["test"], other["test"]):
+            for key in [key for key in times if key.endswith(("runtime", "per_second"))]:
+                del times[key]
+        try:
+            assert_close(other["logs"], one["logs"])
+            assert_close([other["test"]], [one["test"]])
+            assert other["threshold"] == pytest.approx(one["threshold"], abs=1e-5)
+            for kind in ("gradients", "weights"):
+                steps = [load_file(folder / f"{name}.{kind}.safetensors") for folder in folders]
+                assert_close(steps[1:], steps[:1])
+        except AssertionError as error:
+            raise AssertionError(f"{name}: {error}") from None
+
+
+# --- Stopping and resuming, running again -----------------------------------------------------------------------------
+
+
+def run_with_noise(output_dir, method, backbone, resume_from=None, **args):
+    """Five steps, three an epoch, with everything that is random switched on; saved and evaluated at each."""
+    trainer = make_trainer(
+        output_dir,
+        method,
+        backbone,
+        dropout=0.3,
+        train_dataset=toy_reviews(22),
+        per_device_train_batch_size=2,
+        gradient_accumulation_steps=4,
+        max_steps=5,
+        optim="adamw_torch",
+        lr_scheduler_type="linear",
+        train_sampling_strategy="group_by_length",
+        eval_strategy="steps",
+        eval_steps=2,
+        **args,
+    )
+    trainer.train(resume_from_checkpoint=resume_from)
+    return trainer
+
+
+def assert_equal_to_the_bit(one, other):
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            assert_equal_to_the_bit(one[key], other[key])
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other)
+        for first, second in zip(one, other, strict=True):
+            assert_equal_to_the_bit(first, second)
+    else:
+        assert one == other
+
+
+def everything(trainer: RationaleTrainer) -> dict:
+    return {
+        "weights": trainer.model.state_dict(),
+        "optimizer": trainer.optimizer.state_dict(),
+        "scheduler": trainer.lr_scheduler.state_dict(),
+        "logs": step_logs(trainer)[:-1],  # the last entry is the mean loss since resuming
+        "threshold": trainer.model.config.rationale_threshold,
+    }
+
+
+@every_row
+def test_resuming_and_running_again_are_equal_to_the_bit(tmp_path, method, backbone):
+    run = everything(run_with_noise(tmp_path / "run", method, backbone, save_strategy="steps", save_steps=1, save_total_limit=None))
+    again = everything(run_with_noise(tmp_path / "again", method, backbone))
+    assert_equal_to_the_bit(again, run)
+    for step in (2, 3):  # within an epoch, and between two
+        checkpoint = str(tmp_path / "run" / f"checkpoint-{step}")
+        resumed = run_with_noise(tmp_path / "resumed", method, backbone, resume_from=checkpoint)
+        assert_equal_to_the_bit(everything(resumed), run)
+    different = run_with_noise(tmp_path / "different", method, backbone, seed=1)
+    assert any(
+        not torch.equal(value, run["weights"][name]) for name, value in different.model.state_dict().items()
+    ), "no randomness to reproduce"
+
+
+# --- The loss and its parts -------------------------------------------------------------------------------------------
+
+
+@every_row
+def test_components_add_up_and_sparsity_is_the_measured_one(tmp_path, method, backbone):
+    trainer = make_trainer(tmp_path, method, backbone, train_dataset=toy_reviews(11), **ACCUMULATED)
+    shares, objective = [], trainer.objective
+
+    def spy(model, inputs):
+        output = objective(model, inputs)
+        for mask, first in zip(output.rationale_mask, inputs.units.first, strict=True):
+            shares.append(mask[first].mean().item())
+        return output
+
+    trainer.objective = spy
+    trainer.train()
+    entries = [entry for entry in trainer.state.log_history if "loss" in entry]
+    for entry, measured in zip(entries, (shares[:8], shares[8:11], shares[11:19], shares[19:]), strict=True):
+        assert sum(entry[name] for name in METHODS[method].reaches) == pytest.approx(entry["loss"], abs=2e-4)
+        assert entry["sparsity"] == pytest.approx(np.mean(measured), abs=1e-5)
+
+
+def test_logged_components_are_means_over_the_steps_since_the_last_log(tmp_path):
+    _, _, every = train_and_record(tmp_path, "rnp", "gru")
+    _, _, pairs = train_and_record(tmp_path, "rnp", "gru", logging_steps=2)
+    for name in ("loss", "cross_entropy", "compactness", "coherence", "sparsity"):
+        assert pairs[0][name] == pytest.approx((every[0][name] + every[1][name]) / 2, abs=1e-4)
+        assert pairs[1][name] == pytest.approx((every[2][name] + every[3][name]) / 2, abs=1e-4)
+
+
+@every_row
+def test_every_component_reaches_its_players_and_no_other(tmp_path, method, backbone):
+    trainer = make_trainer(tmp_path, method, backbone)
+    model = trainer.model.train()
+    output = trainer.objective(model, model.prepare(**a_batch(trainer)))
+    assert set(METHODS[method].reaches) == set(output.losses) - {"sparsity"}
+    assert not output.losses["sparsity"].requires_grad
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    for component, players in METHODS[method].reaches.items():
+        gradients = torch.autograd.grad(output.losses[component], parameters, retain_graph=True, allow_unused=True)
+        reached = [name for name, value in zip(names, gradients, strict=True) if value is not None and value.any()]
+        assert {name.split(".")[0] for name in reached} == players, component
+        # Where a player is reached, its encoder is, down to the embeddings.
+        for player in players:
+            assert any(name.startswith(f"{player}.encoder.embeddings") for name in reached), (component, player)
+
+
+@pytest.mark.parametrize("backbone", ["gru", "bert"])
+def test_full_text_term_is_its_weight_times_the_cross_entropy_on_the_full_text(tmp_path, backbone):
+    trainer = make_trainer(tmp_path, "rnp-full_text", backbone)
+    model = trainer.model.train()
+    batch = a_batch(trainer)
+    term = trainer.objective(model, model.prepare(**batch)).losses["full_text"]
+    logits = model.eval()(**batch, rationale_mask=batch["attention_mask"]).logits
+    assert term.item() == pytest.approx(0.7 * F.cross_entropy(logits, batch["labels"]).item(), abs=1e-6)
+
+
+def test_annealing_goes_from_the_initial_to_the_final_sparsity(tmp_path):
+    trainer = make_trainer(tmp_path, initial_sparsity=0.9, sparsity_warmup_ratio=0.5, max_steps=8)
+    targets = []
+
+    class Watch(TrainerCallback):
+        def on_step_begin(self, args, state, control, **kwargs):
+            targets.append(trainer.target_sparsity)
+
+    trainer.add_callback(Watch())
+    trainer.train()
+    assert targets == pytest.approx([0.9, 0.75, 0.6, 0.45, 0.3, 0.3, 0.3, 0.3])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_step_never_makes_the_host_wait(tmp_path, method):
+    """On the meta device there are no numbers to look at, so looking at one is an error."""
+    trainer = make_trainer(tmp_path, method)
+    trainer.state.max_steps = 4
+    batch = {name: value.to("meta") for name, value in a_batch(trainer).items()}
+    model = trainer.model.train().to("meta")
+    trainer.get_batch_samples(iter([batch]), 1, torch.device("meta"))
+    loss = trainer.compute_loss(model, batch)
+    loss.backward()
+    assert loss.is_meta and trainer._components["cross_entropy"].is_meta
+
+
+def test_the_loss_is_divided_by_the_trainer_and_not_by_the_model(tmp_path):
+    trainer = make_trainer(tmp_path)
+    assert RationaleForSequenceClassification.accepts_loss_kwargs is False
+    assert trainer.model_accepts_loss_kwargs is False
+    samples, items = trainer.get_batch_samples(iter(trainer.get_train_dataloader()), 2, torch.device("cpu"))
+    assert len(samples) == 2 and items is None
+
+
+def test_gradient_checkpointing_changes_nothing(tmp_path):
+    plain = train_and_record(tmp_path, "rnp-full_text", "bert")
+    checkpointed = train_and_record(tmp_path, "rnp-full_text", "bert", gradient_checkpointing=True)
+    assert checkpointed[0].model.extractor.encoder.is_gradient_checkpointing
+    assert_close(checkpointed[1].gradients, plain[1].gradients)
+    assert_close(checkpointed[2], plain[2])
+
+
+# --- Choosing the checkpoint, calibrating the threshold ---------------------------------------------------------------
+
+BY_EPOCH = {"eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True}
+
+
+def test_marked_rationales_choose_neither_checkpoint_nor_threshold(tmp_path):
+    validation = toy_reviews(24, seed=1)
+    random = np.random.default_rng(0)
+    shuffled = validation.map(lambda row: {"rationale": random.permutation(row["rationale"])}, load_from_cache_file=False)
+    runs = []
+    for name, dataset in (("gold", validation), ("shuffled", shuffled), ("none", toy_reviews(24, seed=1, marked=False))):
+        trainer = make_trainer(
+            tmp_path / name,
+            eval_dataset=dataset,
+            optim="adamw_torch",
+            learning_rate=0.02,
+            num_train_epochs=4,
+            dropout=0.1,
+            **BY_EPOCH,
+        )
+        trainer.train()
+        evaluations = [entry for entry in trainer.state.log_history if "eval_accuracy" in entry]
+        accuracies = [entry["eval_accuracy"] for entry in evaluations]
+        best = evaluations[int(np.argmax(accuracies))]["step"]
+        assert len(set(accuracies)) > 1
+        assert Path(trainer.state.best_model_checkpoint).name == f"checkpoint-{best}"
+        runs.append((best, trainer.model.config.rationale_threshold, trainer.model.state_dict(), evaluations))
+    for run in runs[1:]:
+        assert_equal_to_the_bit(list(run[:3]), list(runs[0][:3]))
+    assert [entry["eval_rationale_f1"] for entry in runs[0][3]] != [entry["eval_rationale_f1"] for entry in runs[1][3]]
+
+
+def test_the_best_checkpoints_threshold_is_kept(tmp_path):
+    accuracies = iter([0.5, 0.9, 0.6])
+    trainer = make_trainer(tmp_path, num_train_epochs=3, save_total_limit=1, learning_rate=0.05, **BY_EPOCH)
+    trainer.compute_metrics = lambda prediction: {"accuracy": next(accuracies)}
+    thresholds, calibrate = [], trainer.calibrate
+    trainer.calibrate = lambda: thresholds.append(calibrate())
+    trainer.train()
+    best = Path(trainer.state.best_model_checkpoint)
+    assert best.name == "checkpoint-4" and len(set(thresholds)) == 3
+    assert RationaleConfig.from_pretrained(best).rationale_threshold == thresholds[1]
+    assert trainer.model.config.rationale_threshold == thresholds[1]
+    trainer.save_model(tmp_path / "final")
+    reloaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "final")
+    assert reloaded.config.rationale_threshold == thresholds[1]
+    assert_equal_to_the_bit(dict(reloaded.state_dict()), load_file(best / "model.safetensors"))
+
+
+@every_row
+def test_calibration_meets_the_asked_sparsity(tmp_path, method, backbone):
+    validation = toy_reviews(25, seed=3)
+    trainer = make_trainer(tmp_path, method, backbone, eval_dataset=validation)
+    before = trainer.model.training
+    threshold = trainer.calibrate()
+    assert trainer.model.training == before
+    assert trainer.model.config.rationale_threshold == threshold != 0.5
+    chosen, units = 0, 0
+    for index in range(len(validation)):
+        batch = trainer.data_collator([trainer.eval_dataset[index]])
+        del batch["rationale"]
+        first = trainer.model.prepare(**batch).units.first
+        chosen += int(trainer.model.eval()(**batch).rationale_mask[first].sum())
+        units += int(first.sum())
+    assert units > 200
+    assert abs(chosen - 0.3 * units) <= 1
+    if METHODS[method].config.get("selection_level") == "word" or backbone == "gru":
+        assert trainer.evaluate()["eval_rationale_sparsity"] == chosen / units
+
+
+def test_evaluating_another_dataset_does_not_calibrate(tmp_path):
+    trainer = make_trainer(tmp_path)
+    trainer.evaluate()
+    threshold = trainer.model.config.rationale_threshold
+    trainer.model.extractor.selector.bias.data += torch.tensor([0.0, 1.0])
+    trainer.evaluate(toy_reviews(9, seed=5), metric_key_prefix="test")
+    trainer.predict(toy_reviews(9, seed=5))
+    assert trainer.model.config.rationale_threshold == threshold
+    trainer.evaluate()
+    assert trainer.model.config.rationale_threshold != threshold
+
+
+# --- Warnings and errors ----------------------------------------------------------------------------------------------
+
+
+def warnings_of(caplog) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == "hf_rationale.trainer"]
+
+
+@pytest.mark.parametrize("bias, what", [([9.0, -9.0], "next to nothing"), ([-9.0, 9.0], "next to everything"), ([0.0, 0.0], None)])
+def test_collapsed_selection_is_told(tmp_path, caplog, bias, what):
+    trainer = make_trainer(tmp_path, max_steps=1)
+    trainer.model.extractor.selector.bias.data = torch.tensor(bias)
+    trainer.train()
+    messages = warnings_of(caplog)
+    if what is None:
+        assert not messages
+    else:
+        assert len(messages) == 1 and "collapsed at step 1" in messages[0] and what in messages[0]
+        assert "Raise sparsity_weight" in messages[0]
+
+
+@pytest.mark.parametrize("accuracy, told", [(0.4, True), (0.55, True), (0.6, False)])
+def test_accuracy_at_chance_is_told(tmp_path, caplog, accuracy, told):
+    trainer = make_trainer(tmp_path)
+    trainer.compute_metrics = lambda prediction: {"accuracy": accuracy, "majority_share": 0.55}
+    trainer.evaluate()
+    assert [f"({accuracy:.3f}" in message for message in warnings_of(caplog)] == [True] * told
+
+
+@pytest.mark.parametrize("args", [{}, {"logging_steps": 500, "save_strategy": "steps", "save_steps": 2}])
+def test_a_loss_that_is_not_finite_stops_training(tmp_path, args):
+    trainer = make_trainer(tmp_path, **args)
+
+    class Break(TrainerCallback):
+        def on_step_begin(self, args, state, control, model=None, **kwargs):
+            if state.global_step == 1:
+                model.predictor.classifier.weight.data[:] = float("nan")
+
+    trainer.add_callback(Break())
+    with pytest.raises(FloatingPointError, match="not finite at step 2.*Lower the learning rate"):
+        trainer.train()
+    assert not list(tmp_path.glob("checkpoint-*"))
+
+
+def test_labels_out_of_range_are_told_before_training(tmp_path):
+    wrong = encode_rationale_dataset(toy_reviews(4), make_model()[1])
+    wrong = wrong.remove_columns("labels").add_column("labels", [0, 1, 2, 1])
+    with pytest.raises(ValueError, match="labels run from 0 to 2, but the model has 2 classes"):
+        make_trainer(tmp_path, train_dataset=wrong)
+    with pytest.raises(ValueError, match="labels run from 0 to 2"):
+        make_trainer(tmp_path, eval_dataset=wrong)
+    with pytest.raises(ValueError, match="labels run from 0 to 2"):
+        make_trainer(tmp_path).evaluate(wrong)
+
+
+def test_a_missing_tokenizer_is_told(tmp_path):
+    with pytest.raises(ValueError, match="processing_class"):
+        RationaleTrainer(model=make_model()[0], args=make_args(tmp_path), train_dataset=toy_reviews(4))
+
+
+@pytest.mark.parametrize(
+    "argument, value, message",
+    [
+        ("full_text_weight", -1.0, "full_text_weight is at least 0"),
+        ("full_text_weight", float("nan"), "full_text_weight is at least 0"),
+        ("initial_sparsity", 0.0, "initial_sparsity is in"),
+        ("initial_sparsity", 1.5, "initial_sparsity is in"),
+        ("sparsity_warmup_ratio", 0.0, "sparsity_warmup_ratio is in"),
+        ("sparsity_warmup_ratio", 2.0, "sparsity_warmup_ratio is in"),
+        ("max_length", 0, "max_length is at least 1"),
+        ("max_length", -5, "max_length is at least 1"),
+        ("learning_rate_mapping", "{selector: 1}", "learning_rate_mapping is not JSON"),
+        ("learning_rate_mapping", "[1]", "learning_rate_mapping maps"),
+        ("learning_rate_mapping", {"selector": "fast"}, "the rate of 'selector' is a number"),
+        ("learning_rate_mapping", {"selector": -1.0}, "the rate of 'selector' is a number"),
+        ("learning_rate_mapping", {"selector": float("nan")}, "the rate of 'selector' is a number"),
+        ("learning_rate_mapping", {"(selector": 1.0}, "'\\(selector' is no regular expression"),
+    ],
+)
+def test_bad_arguments_are_told(tmp_path, argument, value, message):
+    with pytest.raises(ValueError, match=message):
+        make_args(tmp_path, **{argument: value})
+
+
+# --- The optimizer ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mapping", [{"selector|classifier": 0.5, "^extractor": 0.25}, '{"selector|classifier": 0.5, "^extractor": 0.25}'])
+def test_learning_rate_mapping(tmp_path, mapping):
+    trainer = make_trainer(
+        tmp_path, learning_rate=0.125, learning_rate_mapping=mapping, weight_decay=0.1, optim="adamw_torch"
+    )
+    optimizer = trainer.create_optimizer()
+    settings = {
+        id(parameter): (group["lr"], group["weight_decay"])
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    actual = {name: settings.pop(id(parameter)) for name, parameter in trainer.model.named_parameters()}
+    assert not settings
+    assert actual["extractor.selector.weight"] == (0.5, 0.1)
+    assert actual["extractor.selector.bias"] == (0.5, 0.0)
+    assert actual["predictor.classifier.weight"] == (0.5, 0.1)
+    assert actual["extractor.encoder.forward_gru.weight_ih_l0"] == (0.25, 0.1)
+    assert actual["extractor.norm.weight"] == (0.25, 0.0)
+    assert actual["predictor.encoder.forward_gru.weight_ih_l0"] == (0.125, 0.1)
+    before = {name: value.detach().clone() for name, value in trainer.model.named_parameters()}
+    trainer.args.max_steps = 1
+    trainer.train()
+    assert all(not torch.equal(value, before[name]) for name, value in trainer.model.named_parameters())
+
+
+def test_a_rate_of_zero_keeps_a_player_still(tmp_path):
+    trainer = make_trainer(tmp_path, learning_rate_mapping={"^predictor": 0.0})
+    before = {name: value.detach().clone() for name, value in trainer.model.named_parameters()}
+    trainer.train()
+    moved = {name.split(".")[0] for name, value in trainer.model.named_parameters() if not torch.equal(value, before[name])}
+    assert moved == {"extractor"}
+
+
+def test_a_pattern_that_matches_nothing_is_told(tmp_path):
+    trainer = make_trainer(tmp_path, learning_rate_mapping={"selector": 0.5, "selektor": 0.5})
+    with pytest.raises(ValueError, match=r"no trainable parameter's name matches \['selektor'\]"):
+        trainer.train()
+
+
+def test_batches_are_grouped_by_length_by_default(tmp_path):
+    train_dataset = toy_reviews(64)
+
+    def padding(strategy: dict) -> int:
+        model, tokenizer = make_model()
+        args = make_args(tmp_path, **strategy)
+        trainer = RationaleTrainer(model=model, args=args, train_dataset=train_dataset, processing_class=tokenizer)
+        return sum(int((batch["attention_mask"] == 0).sum()) for batch in trainer.get_train_dataloader())
+
+    default = type(make_args(tmp_path)).__dataclass_fields__["train_sampling_strategy"].default
+    assert default == "group_by_length"
+    assert padding({"train_sampling_strategy": default}) < padding({"train_sampling_strategy": "random"}) / 3
+
+
+# --- Metrics ----------------------------------------------------------------------------------------------------------
+
+
+def test_words_selected():
+    word_ids = torch.tensor([[-1, 0, 0, 1, 2, -1], [-1, 3, 3, 4, -1, -1]])
+    mask = torch.tensor([[1.0, 0.0, 1.0, 0.0, 1.0, 1.0], [0.0, 0.0, 0.0, 1.0, 0.0, 0.0]])
+    assert words_selected(mask, word_ids, 6).tolist() == [[1, 0, 1, 0, 0, 0], [0, 0, 0, 0, 1, 0]]
+
+
+def test_metrics_are_those_computed_by_hand():
+    logits = np.array([[2.0, 1.0], [0.0, 3.0], [5.0, 1.0], [0.0, 1.0]])  # says 0, 1, 0, 1
+    labels = np.array([0, 1, 1, 1])
+    selected = np.array([[1, 0, 1, 0], [0, 1, 0, 0], [1, 1, 1, 1], [0, 1, 0, 0]])
+    gold = np.array([[1, 1, 0, -100], [-100] * 4, [0, 0, 1, 1], [0, 0, -100, -100]])
+    metrics = rationale_metrics(EvalPrediction(predictions=(logits, selected), label_ids=(labels, gold)))
+    # Marked texts: 3 + 4 + 2 words. Selected there: 2 + 4 + 1; marked 2 + 2 + 0; both 1 + 2 + 0.
+    precision, recall = 3 / 7, 3 / 4
+    oracle = 2 * 4 / (7 + 4)
+    assert metrics == pytest.approx(
+        {
+            "accuracy": 3 / 4,
+            "balanced_accuracy": (1 + 2 / 3) / 2,
+            "majority_share": 3 / 4,
+            "rationale_precision": precision,
+            "rationale_recall": recall,
+            "rationale_f1": 2 * precision * recall / (precision + recall),
+            "rationale_sparsity": 7 / 9,
+            "rationale_gold_sparsity": 4 / 9,
+            "rationale_oracle_f1": oracle,
+            "rationale_f1_over_oracle": (6 / 11) / oracle,
+        }
+    )
+
+
+@pytest.mark.parametrize("backbone", ["gru", "bert"])
+def test_evaluation_is_that_of_the_texts_one_by_one(tmp_path, backbone):
+    test = toy_reviews(13, seed=4)
+    trainer = make_trainer(tmp_path, backbone=backbone)
+    trainer.calibrate()
+    metrics = trainer.evaluate(test)
+    model, tokenizer = trainer.model.eval(), trainer.processing_class
+    correct, both, chosen, marked, words = 0, 0, 0, 0, 0
+    for row in test:
+        encoded = tokenizer(row["tokens"], is_split_into_words=True, return_tensors="pt")
+        word_ids = encoded.word_ids()
+        output = model(**encoded)
+        correct += int(output.logits.argmax()) == row["label"]
+        selected = {word for word, bit in zip(word_ids, output.rationale_mask[0], strict=True) if bit}
+        gold = {word for word, bit in enumerate(row["rationale"]) if bit}
+        both, chosen, marked, words = (
+            both + len(selected & gold),
+            chosen + len(selected),
+            marked + len(gold),
+            words + len(row["tokens"]),
+        )
+    assert metrics["eval_accuracy"] == pytest.approx(correct / 13)
+    assert metrics["eval_rationale_precision"] == pytest.approx(both / chosen)
+    assert metrics["eval_rationale_recall"] == pytest.approx(both / marked)
+    assert metrics["eval_rationale_sparsity"] == pytest.approx(chosen / words)
+    assert metrics["eval_rationale_gold_sparsity"] == pytest.approx(marked / words)
+
+
+def test_gold_beyond_the_maximum_length_counts_as_missed(tmp_path, caplog):
+    text = {"tokens": ["the"] * 8 + ["lovely"] * 2, "label": 1, "rationale": [0] * 7 + [1] * 3}
+    test = toy_reviews(1).from_list([text] * 4, features=toy_reviews(1).features)
+    trainer = make_trainer(tmp_path, max_length=8)
+    caplog.clear()
+    trainer.model.config.rationale_threshold = 0.0  # everything that is left
+    metrics = trainer.evaluate(test)
+    assert "4 of 4 texts are longer than 8 tokens" in caplog.text
+    assert metrics["eval_rationale_recall"] == pytest.approx(1 / 3)
+    assert metrics["eval_rationale_precision"] == pytest.approx(1 / 8)
+    assert metrics["eval_rationale_sparsity"] == pytest.approx(8 / 10)
+    assert metrics["eval_rationale_gold_sparsity"] == pytest.approx(3 / 10)
+
+
+def test_without_marked_rationales_there_are_no_rationale_metrics(tmp_path):
+    metrics = make_trainer(tmp_path, eval_dataset=toy_reviews(6, marked=False)).evaluate()
+    assert metrics["eval_accuracy"] >= 0
+    assert not [name for name in metrics if "rationale" in name]
+
+
+def test_predicting_texts_without_labels(tmp_path):
+    trainer = make_trainer(tmp_path)
+    output = trainer.predict(toy_reviews(5).remove_columns(["label", "rationale"]))
+    logits, selected = output.predictions
+    assert logits.shape == (5, 2) and selected.shape[0] == 5
+
+
+@pytest.mark.parametrize("backbone", ["gru", "bert"])
+def test_text_columns_and_pairs_train_too(tmp_path, backbone):
+    reviews = toy_reviews(16)
+    texts = reviews.map(lambda row: {"text": " ".join(row["tokens"])}).remove_columns(["tokens", "rationale"])
+    pairs = reviews.map(lambda row: {"query": ["was", "the", "beer", "fresh"]})
+    for dataset in (texts, pairs):
+        trainer = make_trainer(tmp_path, backbone=backbone, train_dataset=dataset, eval_dataset=dataset, max_steps=1)
+        trainer.train()
+        assert 0 < trainer.state.log_history[0]["sparsity"] < 1
+        metrics = trainer.evaluate()
+        assert ("eval_rationale_f1" in metrics) == (dataset is pairs)
+    batch = a_batch(trainer)
+    mask = trainer.model.eval()(**batch, rationale_ratio=1.0).rationale_mask
+    assert torch.equal(mask > 0, batch["word_ids"] >= 0)
+    assert not (mask > 0)[:, :5].any()
+
+
+# --- peft -------------------------------------------------------------------------------------------------------------
+
+
+def lora(folder: Path, **config):
+    """A LoRA adapter over a BERT that lies in a folder, as adapters remember where their base is."""
+    from peft import LoraConfig, get_peft_model
+
+    model, tokenizer = make_model("rnp", "bert", **config)
+    model.save_pretrained(folder)
+    model = RationaleForSequenceClassification.from_pretrained(folder)
+    adapter = LoraConfig(
+        task_type="SEQ_CLS",
+        target_modules=["query", "value"],
+        modules_to_save=["selector", "norm"],
+        r=4,
+        lora_alpha=16,
+        init_lora_weights="gaussian",
+    )
+    return get_peft_model(model, adapter), tokenizer
+
+
+def lora_trainer(tmp_path, callbacks=None, **args) -> RationaleTrainer:
+    torch.manual_seed(0)
+    model, tokenizer = lora(tmp_path / "base")
+    return RationaleTrainer(
+        model=model,
+        args=make_args(tmp_path / "run", **args),
+        train_dataset=toy_reviews(16),
+        eval_dataset=toy_reviews(7, seed=1),
+        processing_class=tokenizer,
+        callbacks=callbacks,
+    )
+
+
+def test_a_lora_adapter_trains_saves_loads_and_merges(tmp_path):
+    from peft import AutoPeftModelForSequenceClassification
+
+    trainer = lora_trainer(tmp_path, optim="adamw_torch", **BY_EPOCH)
+    before = {name: value.detach().clone() for name, value in trainer.model.named_parameters()}
+    trainer.train()
+    moved = {name for name, value in trainer.model.named_parameters() if not torch.equal(value, before[name])}
+    trainable = {name for name, value in trainer.model.named_parameters() if value.requires_grad}
+    assert moved == trainable
+    for part in ("extractor.selector", "extractor.norm", "predictor.classifier", "extractor.encoder", "predictor.encoder"):
+        assert any(part in name for name in moved), part
+
+    threshold = trainer.model.config.rationale_threshold
+    checkpoint = Path(trainer.state.best_model_checkpoint)
+    assert threshold != 0.5
+    assert RationaleConfig.from_pretrained(checkpoint).rationale_threshold == threshold
+    trainer.save_model(tmp_path / "adapter")
+    saved = RationaleConfig.from_pretrained(tmp_path / "adapter").rationale_threshold
+    assert saved == threshold
+    loaded = AutoPeftModelForSequenceClassification.from_pretrained(tmp_path / "adapter", rationale_threshold=saved)
+
+    batch = a_batch(trainer)
+    expected = trainer.model.eval()(**batch)
+    actual = loaded.eval()(**batch)
+    assert torch.equal(actual.logits, expected.logits)
+    assert torch.equal(actual.rationale_mask, expected.rationale_mask)
+    merged = loaded.merge_and_unload()
+    assert isinstance(merged, RationaleForSequenceClassification)
+    torch.testing.assert_close(merged.eval()(**batch).logits, expected.logits, rtol=0, atol=1e-5)
+    merged.save_pretrained(tmp_path / "merged")
+    reloaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged")
+    assert reloaded.config.rationale_threshold == threshold
+    assert torch.equal(reloaded(**batch).logits, merged(**batch).logits)
+
+
+def test_a_lora_adapter_accumulates_exactly(tmp_path):
+    runs = []
+    for args in ({}, ACCUMULATED):
+        recorder = Recorder()
+        with METHODS["rnp"].fixed_noise():
+            trainer = lora_trainer(tmp_path, callbacks=[recorder], **args)
+            trainer.train()
+        runs.append((recorder.gradients, step_logs(trainer)))
+    assert_close(runs[1][0], runs[0][0])
+    assert_close(runs[1][1], runs[0][1])
+
+
+def test_a_lora_adapter_resumes_to_the_bit(tmp_path):
+    args = {"save_strategy": "steps", "save_steps": 2, "max_steps": 4, "optim": "adamw_torch", "save_total_limit": None}
+    whole = lora_trainer(tmp_path, **args)
+    whole.train()
+    resumed = lora_trainer(tmp_path, **args)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-2"))
+    assert_equal_to_the_bit(dict(resumed.model.state_dict()), dict(whole.model.state_dict()))

@@ -1,0 +1,272 @@
+"""The common tester of training: every method is a row of `METHODS`, on every backbone of `BACKBONES`.
+
+A new method adds its row, and with it goes through all the invariants of `test_trainer.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from datasets import Dataset
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import BertConfig, BertModel, PreTrainedModel, PreTrainedTokenizerFast, TrainerCallback, set_seed
+
+from hf_rationale import (
+    GruConfig,
+    GruModel,
+    RationaleForSequenceClassification,
+    RationaleTrainer,
+    RationaleTrainingArguments,
+    word_level_tokenizer,
+)
+from hf_rationale.data.schema import to_dataset
+
+
+# --- Texts ------------------------------------------------------------------------------------------------------------
+
+NEUTRAL = ("the", "beer", "was", "served", "in", "a", "tall", "glass", "by", "someone", "else", "today")
+OPINIONS = (("awful", "stale"), ("lovely", "fresh"))  # by label
+WORDS = (*NEUTRAL, *OPINIONS[0], *OPINIONS[1])
+
+
+def toy_reviews(count: int, seed: int = 0, marked: bool = True) -> Dataset:
+    """Texts of 4 to 20 words; the one or two that decide the label are marked."""
+    random = np.random.default_rng(seed)
+    examples = []
+    for index in range(count):
+        label, length = index % 2, int(random.integers(4, 21))
+        tokens = [str(word) for word in random.choice(NEUTRAL, length)]
+        rationale = [0] * length
+        for place in random.choice(length, random.integers(1, 3), replace=False):
+            tokens[place] = str(random.choice(OPINIONS[label]))
+            rationale[place] = 1
+        examples.append({"tokens": tokens, "label": label, "rationale": rationale if marked else None})
+    return to_dataset(examples, ("negative", "positive"))
+
+
+# --- Backbones: an encoder with random weights, and its tokenizer -----------------------------------------------------
+
+
+def tiny_gru(dropout: float) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    tokenizer = word_level_tokenizer(WORDS)
+    config = GruConfig(vocab_size=len(tokenizer), embedding_size=8, hidden_size=12, pad_token_id=tokenizer.pad_token_id)
+    return GruModel(config), tokenizer
+
+
+def tiny_bert(dropout: float) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    tokenizer = word_piece_tokenizer()
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=24,
+        max_position_embeddings=48,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+        initializer_range=0.2,  # far enough from zero for two layers to tell words apart
+    )
+    return BertModel(config), tokenizer
+
+
+def word_piece_tokenizer() -> PreTrainedTokenizerFast:
+    """Of `WORDS` some are two pieces, so that words and tokens differ."""
+    split = {"served": "ser ##ved", "someone": "some ##one", "awful": "aw ##ful", "lovely": "love ##ly"}
+    pieces = [piece for word in WORDS for piece in split.get(word, word).split()]
+    vocabulary = {token: index for index, token in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *pieces])}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.BertProcessing(
+        ("[SEP]", vocabulary["[SEP]"]), ("[CLS]", vocabulary["[CLS]"])
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+    )
+
+
+BACKBONES: dict[str, Callable[[float], tuple[PreTrainedModel, PreTrainedTokenizerFast]]] = {
+    "gru": tiny_gru,
+    "bert": tiny_bert,
+}
+
+
+# --- Methods ----------------------------------------------------------------------------------------------------------
+
+NOISE_TABLE = -torch.empty(64, 2).exponential_(generator=torch.Generator().manual_seed(0)).log()
+
+
+def noise_by_position(logits: torch.Tensor) -> torch.Tensor:
+    """Stands in for the Gumbel noise: a token's noise depends on its position alone, not on the batch around it."""
+    return NOISE_TABLE[: logits.shape[1]].to(logits).expand_as(logits)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the common tester.
+
+    Args:
+        trainer: the Trainer subclass.
+        config, args: fields of the model's configuration and of the training arguments.
+        reaches: for every component of the loss, the players that get a gradient from it.
+        noise: what draws random numbers in training, by name, and what stands in for it so that runs which cut the
+            same examples differently can be compared: it may depend on a token's position, not on its batch.
+    """
+
+    trainer: type[RationaleTrainer] = RationaleTrainer
+    config: dict[str, Any] = field(default_factory=dict)
+    args: dict[str, Any] = field(default_factory=dict)
+    reaches: dict[str, set[str]] = field(
+        default_factory=lambda: {
+            "cross_entropy": {"extractor", "predictor"},
+            "compactness": {"extractor"},
+            "coherence": {"extractor"},
+        }
+    )
+    noise: dict[str, Callable] = field(default_factory=lambda: {"hf_rationale.masking.gumbel_noise": noise_by_position})
+
+    @contextmanager
+    def fixed_noise(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            for name, stand_in in self.noise.items():
+                stack.enter_context(mock.patch(name, stand_in))
+            yield
+
+
+METHODS = {
+    "rnp": Method(),
+    "rnp-words": Method(config={"selection_level": "word"}),
+    "rnp-full_text": Method(
+        args={"full_text_weight": 0.7},
+        reaches={**Method().reaches, "full_text": {"predictor"}},
+    ),
+    "rnp-annealed": Method(args={"initial_sparsity": 0.9, "sparsity_warmup_ratio": 0.8}),
+}
+
+ROWS = [(method, backbone) for method in METHODS for backbone in BACKBONES]
+
+
+# --- Runs -------------------------------------------------------------------------------------------------------------
+
+
+def make_model(
+    method: str = "rnp", backbone: str = "gru", dropout: float = 0.0, **config
+) -> tuple[RationaleForSequenceClassification, PreTrainedTokenizerFast]:
+    """The same weights at every call."""
+    set_seed(0)
+    encoder, tokenizer = BACKBONES[backbone](dropout)
+    config = {"num_labels": 2, "sparsity": 0.3, "classifier_dropout": dropout, **METHODS[method].config, **config}
+    return RationaleForSequenceClassification.from_encoder_pretrained(encoder, tokenizer=tokenizer, **config), tokenizer
+
+
+def make_args(output_dir: str | Path, **args) -> RationaleTrainingArguments:
+    """Eight texts a step, in their order, logged at every step; plain gradient descent without clipping.
+
+    Adam divides by the gradient's size, so it would blow up what rounding leaves of a gradient that is zero.
+    """
+    return RationaleTrainingArguments(
+        **{
+            "output_dir": str(output_dir),
+            "use_cpu": True,
+            "report_to": "none",
+            "disable_tqdm": True,
+            "per_device_train_batch_size": 8,
+            "per_device_eval_batch_size": 4,
+            "num_train_epochs": 2,
+            "learning_rate": 0.01,
+            "lr_scheduler_type": "constant",
+            "optim": "sgd",
+            "max_grad_norm": 0.0,
+            "train_sampling_strategy": "sequential",
+            "logging_steps": 1,
+            "eval_strategy": "no",
+            "save_strategy": "no",
+            "load_best_model_at_end": False,
+            **args,
+        }
+    )
+
+
+def make_trainer(
+    output_dir: str | Path,
+    method: str = "rnp",
+    backbone: str = "gru",
+    dropout: float = 0.0,
+    config: dict[str, Any] | None = None,
+    train_dataset: Dataset | None = None,
+    eval_dataset: Dataset | None = None,
+    callbacks: list[TrainerCallback] | None = None,
+    **args,
+) -> RationaleTrainer:
+    model, tokenizer = make_model(method, backbone, dropout, **(config or {}))
+    return METHODS[method].trainer(
+        model=model,
+        args=make_args(output_dir, **{**METHODS[method].args, **args}),
+        train_dataset=toy_reviews(16) if train_dataset is None else train_dataset,
+        eval_dataset=toy_reviews(7, seed=1) if eval_dataset is None else eval_dataset,
+        processing_class=tokenizer,
+        callbacks=callbacks,
+    )
+
+
+class Recorder(TrainerCallback):
+    """Keeps the gradients that every optimizer step uses, and the weights that it leaves."""
+
+    def __init__(self):
+        self.gradients: list[dict[str, torch.Tensor]] = []
+        self.weights: list[dict[str, torch.Tensor]] = []
+
+    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
+        self.gradients.append(
+            {name: value.grad.clone() for name, value in model.named_parameters() if value.grad is not None}
+        )
+
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        self.weights.append({name: value.detach().clone() for name, value in model.named_parameters()})
+
+
+def train_and_record(output_dir: str | Path, method: str, backbone: str, **options):
+    """Train with the method's noise fixed; returns the trainer, the recorder, and what was logged at every step."""
+    recorder = Recorder()
+    with METHODS[method].fixed_noise():
+        trainer = make_trainer(output_dir, method, backbone, callbacks=[recorder], **options)
+        trainer.train()
+    return trainer, recorder, step_logs(trainer)
+
+
+TIMES = ("runtime", "per_second", "total_flos")
+
+
+def step_logs(trainer: RationaleTrainer) -> list[dict[str, float]]:
+    """What was logged, without what depends on the clock."""
+    return [
+        {name: value for name, value in entry.items() if not name.endswith(TIMES)}
+        for entry in trainer.state.log_history
+    ]
+
+
+def assert_close(actual: list[dict], expected: list[dict], rtol: float = 1e-4, atol: float = 1e-6):
+    """Two lists, an entry a step, of dictionaries of numbers or tensors agree; the message says where they do not."""
+    assert len(actual) == len(expected)
+    for step, (one, other) in enumerate(zip(actual, expected, strict=True)):
+        assert one.keys() == other.keys(), f"entry {step}"
+        for name, value in one.items():
+            torch.testing.assert_close(
+                torch.as_tensor(value),
+                torch.as_tensor(other[name]),
+                rtol=rtol,
+                atol=atol,
+                msg=lambda text, place=f"{name} in entry {step}": f"{place}: {text}",
+            )
