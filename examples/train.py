@@ -7,6 +7,7 @@ Every field of RationaleTrainingArguments, and so of transformers' TrainingArgum
 """
 
 import json
+import logging
 import os
 import shlex
 import sys
@@ -17,7 +18,6 @@ from pprint import pformat
 
 from transformers import AutoTokenizer, HfArgumentParser, pipeline, set_seed
 from transformers.trainer_utils import get_last_checkpoint
-from transformers.utils import logging
 
 from hf_rationale import (
     GruConfig,
@@ -32,7 +32,7 @@ from hf_rationale.data import DESCRIPTIONS
 from hf_rationale.model_card import write_model_card
 
 
-logger = logging.get_logger("hf_rationale.train")
+logger = logging.getLogger("hf_rationale.train")
 
 METHODS = {
     "rnp": (RationaleTrainer, "RNP (Lei et al. 2016): cross-entropy on the rationale, compactness and coherence."),
@@ -88,13 +88,17 @@ class ScriptArguments:
 
 def parse_arguments() -> tuple[ScriptArguments, RationaleTrainingArguments]:
     parser = HfArgumentParser((ScriptArguments, RationaleTrainingArguments))
-    encoder = parser.parse_known_args()[0].encoder
-    parser.set_defaults(**(GRU_DEFAULTS if encoder == "gru" else PRETRAINED_DEFAULTS))
+    given = parser.parse_known_args()[0]
+    if not given.output_dir:
+        raise SystemExit("--output_dir says where the model goes.")
+    parser.set_defaults(**(GRU_DEFAULTS if given.encoder == "gru" else PRETRAINED_DEFAULTS))
     script, training = parser.parse_args_into_dataclasses()
     if script.method not in METHODS:
         raise SystemExit(f"--method {script.method}: there are {sorted(METHODS)}")
-    if not training.output_dir:
-        raise SystemExit("--output_dir says where the model goes.")
+    try:
+        script.dataset_options = dict(json.loads(script.dataset_options))
+    except (TypeError, ValueError):
+        raise SystemExit(f"--dataset_options is a JSON object; got {script.dataset_options}") from None
     return script, training
 
 
@@ -125,12 +129,11 @@ def build_encoder(script: ScriptArguments, train_dataset):
 
 def main():
     script, args = parse_arguments()
-    logging.set_verbosity_info() if args.should_log else logging.set_verbosity_error()
-    logging.get_logger("transformers").setLevel("WARNING")
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("hf_rationale").setLevel(logging.INFO if args.should_log else logging.ERROR)
     set_seed(args.seed)
 
-    options = json.loads(script.dataset_options)
-    dataset = load_rationale_dataset(script.dataset, script.data_dir, script.aspect, **options)
+    dataset = load_rationale_dataset(script.dataset, script.data_dir, script.aspect, **script.dataset_options)
     for split in ("train", "validation", "test"):
         if split not in dataset:
             raise SystemExit(f"{script.dataset} in {script.data_dir} has no {split} split; there are {list(dataset)}")
@@ -160,8 +163,11 @@ def main():
         processing_class=tokenizer,
     )
     resume = args.resume_from_checkpoint
+    if resume == "last":
+        resume = get_last_checkpoint(args.output_dir) if os.path.isdir(args.output_dir) else None
+        logger.info(f"Resuming from {resume}" if resume else f"No checkpoint in {args.output_dir}: from the beginning")
     started = time.perf_counter()
-    result = trainer.train(get_last_checkpoint(args.output_dir) if resume == "last" else resume)
+    result = trainer.train(resume_from_checkpoint=resume)
     training_seconds = time.perf_counter() - started
 
     trainer.save_model()

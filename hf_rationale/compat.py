@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from transformers import AttentionInterface, AttentionMaskInterface, initialization as init
-from transformers.masking_utils import eager_mask
+from transformers.masking_utils import sdpa_mask
 from transformers.pipelines import PIPELINE_REGISTRY
 
 
-__all__ = ["PIPELINE_REGISTRY", "AttentionInterface", "AttentionMaskInterface", "eager_mask", "init"]
+__all__ = ["PIPELINE_REGISTRY", "AttentionInterface", "AttentionMaskInterface", "sdpa_mask", "init"]

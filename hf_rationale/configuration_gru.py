@@ -1,6 +1,6 @@
 """Configuration of the bidirectional GRU encoder."""
 
-from __future__ import annotations
+# No `from __future__ import annotations` here: `@strict` checks no type that is written as a string.
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig

@@ -1,6 +1,6 @@
 """Configuration of the two-player rationale classifier."""
 
-from __future__ import annotations
+# No `from __future__ import annotations` here: `@strict` checks no type that is written as a string.
 
 from huggingface_hub.dataclasses import strict
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
@@ -93,10 +93,26 @@ class RationaleConfig(PreTrainedConfig):
             self.pooling = self.pooling or ("max" if recurrent else "mean")
         super().__post_init__(**kwargs)
 
+    @classmethod
+    def from_dict(cls, config_dict, **kwargs):
+        model_type = config_dict.get("model_type", cls.model_type)
+        if model_type != cls.model_type:
+            raise ValueError(
+                f"This is a checkpoint of type {model_type!r}, not {cls.model_type!r}. A plain encoder becomes a "
+                "rationale classifier with RationaleForSequenceClassification.from_encoder_pretrained(path_or_hub_id);"
+                " any rationale classifier loads with AutoModelForSequenceClassification."
+            )
+        return super().from_dict(config_dict, **kwargs)
+
     @property
     def vocab_size(self) -> int:
         """Number of token indices that both encoders know."""
         return self.extractor_config.vocab_size
+
+    @vocab_size.setter
+    def vocab_size(self, value: int):
+        self.extractor_config.vocab_size = value
+        self.predictor_config.vocab_size = value
 
     @property
     def hidden_size(self) -> int:
@@ -110,6 +126,7 @@ class RationaleConfig(PreTrainedConfig):
             "selection_level": ("token", "word"),
             "masking": (None, "attention", "zero"),
             "pooling": (None, "mean", "max", "cls"),
+            "problem_type": (None, "single_label_classification"),
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
@@ -122,8 +139,8 @@ class RationaleConfig(PreTrainedConfig):
         for name in ("sparsity_weight", "coherence_weight"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} is a finite weight of at least 0; got {getattr(self, name)}")
-        if not self.temperature > 0:
-            raise ValueError(f"temperature is above 0; got {self.temperature}")
+        if not 0 < self.temperature < float("inf"):
+            raise ValueError(f"temperature is above 0 and finite; got {self.temperature}")
         if not 0 <= self.rationale_threshold <= 1:
             raise ValueError(f"rationale_threshold is in [0, 1]; got {self.rationale_threshold}")
         if not 0 <= self.classifier_dropout < 1:

@@ -12,9 +12,10 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+from transformers.modeling_outputs import BaseModelOutput
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from .compat import AttentionInterface, AttentionMaskInterface, eager_mask
+from .compat import AttentionInterface, AttentionMaskInterface, sdpa_mask
 
 
 class Units(NamedTuple):
@@ -101,6 +102,8 @@ def calibrate_threshold(scores: torch.Tensor, sparsity: float) -> float:
     The threshold at which the share `sparsity` of all the units in `scores` (a flat tensor, the units of many texts)
     is selected; texts may differ. It lies midway between two scores, so that rounding does not move a unit across.
     """
+    if not scores.numel():
+        raise ValueError("There are no scores to calibrate a threshold on: no text has anything that can be selected.")
     scores = scores.flatten().sort(descending=True).values.double()
     count = min(max(round(sparsity * len(scores)), 1), len(scores))
     below = scores[count] if count < len(scores) else scores[-1]
@@ -158,7 +161,8 @@ def masked_attention(
 
     Args:
         query, key, value (`torch.FloatTensor` of shape `(batch, heads, seq, head_size)`).
-        attention_mask (`torch.FloatTensor`, *optional*): additive, broadcastable to `(batch, heads, seq, seq)`.
+        attention_mask (`torch.BoolTensor`, *optional*): what may be attended to, broadcastable to
+            `(batch, heads, seq, seq)`.
         visible (`torch.FloatTensor` of shape `(batch, seq)`, *optional*): m; without it this is plain attention.
     """
     if visible is None:
@@ -168,14 +172,14 @@ def masked_attention(
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     scores = (query @ key.transpose(-1, -2)).float() * scaling
     if attention_mask is not None:
-        scores = scores + attention_mask.float()
+        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
     weights = _MaskedSoftmax.apply(scores, visible[:, None, None, :].float())
     weights = F.dropout(weights.to(value.dtype), p=dropout, training=module.training)
     return (weights @ value).transpose(1, 2).contiguous(), weights
 
 
 AttentionInterface.register(MASKED_ATTENTION, masked_attention)
-AttentionMaskInterface.register(MASKED_ATTENTION, eager_mask)
+AttentionMaskInterface.register(MASKED_ATTENTION, sdpa_mask)
 
 
 # Encoders whose attention does not go through the interface: the class whose `dropout` is applied to the weights.
@@ -184,24 +188,29 @@ _WEIGHTS_PASS_DROPOUT = {"mpnet": "MPNetSelfAttention", "deberta-v2": "Disentang
 
 def supports_masked_attention(encoder: nn.Module) -> bool:
     """Whether [`encode_visible`] can mask the attention of this encoder."""
+    if getattr(encoder.config, "conv_kernel_size", 0) and encoder.config.model_type == "deberta-v2":
+        return False  # the xlarge models: a convolution over neighbours, beside the attention
     return encoder.config.model_type in _WEIGHTS_PASS_DROPOUT or bool(encoder._supports_attention_backend)
 
 
-def encode_visible(encoder: nn.Module, visible: torch.Tensor, **inputs) -> torch.Tensor:
+def encode_visible(
+    encoder: nn.Module, visible: torch.Tensor, attention_mask: torch.Tensor, **inputs
+) -> BaseModelOutput:
     r"""
-    The encoder's last hidden states, where every token attends to the tokens with `visible` (batch, seq) = 1 alone.
+    The encoder's output, where every token attends to the tokens with `visible` (batch, seq) = 1 alone; they are
+    among the real ones, `attention_mask` (batch, seq) = 1.
 
     Without a gradient to carry, this is what an attention mask does. With one, the mask multiplies the attention
     weights (see [`masked_attention`]).
     """
     if not visible.requires_grad:
-        return encoder(attention_mask=visible.long(), **inputs).last_hidden_state
+        return encoder(attention_mask=visible.long(), **inputs)
     if encoder.config.model_type in _WEIGHTS_PASS_DROPOUT:
         with _weights_multiplied(encoder, visible):
-            return encoder(**inputs).last_hidden_state
+            return encoder(attention_mask=attention_mask, **inputs)
     # It stays set: gradient checkpointing runs the layers again after this call. Without `visible` it is plain sdpa.
     encoder.config._attn_implementation = MASKED_ATTENTION
-    return encoder(visible=visible, **inputs).last_hidden_state
+    return encoder(visible=visible, attention_mask=attention_mask, **inputs)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.modeling_outputs import BaseModelOutput
+from transformers.utils import can_return_tuple
 
 from .compat import init
 from .configuration_gru import GruConfig
@@ -66,11 +67,13 @@ class GruModel(GruPreTrainedModel):
     def set_input_embeddings(self, value: nn.Embedding):
         self.embeddings = value
 
+    @can_return_tuple
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
         attention_mask: torch.Tensor | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
+        output_hidden_states: bool | None = None,
         **kwargs,
     ) -> BaseModelOutput:
         r"""
@@ -80,6 +83,7 @@ class GruModel(GruPreTrainedModel):
                 padding may be on either side.
             inputs_embeds (`torch.FloatTensor` of shape `(batch_size, sequence_length, embedding_size)`, *optional*):
                 word vectors instead of indices.
+            output_hidden_states (`bool`, *optional*): return the word vectors and the states as `hidden_states`.
 
         Returns:
             `BaseModelOutput` with `last_hidden_state` of shape `(batch_size, sequence_length, hidden_size)`, zero at
@@ -106,7 +110,10 @@ class GruModel(GruPreTrainedModel):
             ],
             dim=-1,
         )
-        return BaseModelOutput(last_hidden_state=hidden * real.unsqueeze(-1).to(hidden.dtype))
+        hidden = hidden * real.unsqueeze(-1).to(hidden.dtype)
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        return BaseModelOutput(hidden, hidden_states=(inputs_embeds, hidden) if output_hidden_states else None)
 
     @classmethod
     def from_word_vectors(
@@ -134,8 +141,9 @@ class GruModel(GruPreTrainedModel):
         )
         model = cls(config)
         with torch.no_grad():
-            model.embeddings.weight[len(SPECIAL_TOKENS) :] = torch.from_numpy(vectors)
-            model.embeddings.weight[tokenizer.unk_token_id] = torch.from_numpy(vectors).mean(0)
+            own = torch.tensor([word not in SPECIAL_TOKENS for word in words])
+            model.embeddings.weight[len(SPECIAL_TOKENS) :] = torch.from_numpy(vectors)[own]
+            model.embeddings.weight[tokenizer.unk_token_id] = torch.from_numpy(vectors)[own].mean(0)
         return model, tokenizer
 
 

@@ -24,6 +24,13 @@ class RationaleClassifierOutput(ModelOutput):
             The extractor's probability that a token belongs to the rationale; 0 at special tokens and padding.
         losses (`dict[str, torch.FloatTensor]`, *optional*, returned when `labels` is given):
             The components of `loss` by name, weights included, and the measured `sparsity`.
+        hidden_states (`tuple(torch.FloatTensor)`, *optional*, returned when `output_hidden_states=True`):
+            The predictor's states, of shape `(batch_size, sequence_length, hidden_size)`: the embeddings, and the
+            output of each layer.
+        attentions (`tuple(torch.FloatTensor)`, *optional*, returned when `output_attentions=True`):
+            The predictor's attention weights, of shape `(batch_size, num_heads, sequence_length, sequence_length)`,
+            one for each layer, where its attention implementation returns them: load with
+            `attn_implementation="eager"`.
     """
 
     loss: torch.FloatTensor | None = None
@@ -31,3 +38,5 @@ class RationaleClassifierOutput(ModelOutput):
     rationale_mask: torch.FloatTensor | None = None
     rationale_scores: torch.FloatTensor | None = None
     losses: dict[str, torch.FloatTensor] | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None

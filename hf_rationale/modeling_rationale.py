@@ -6,7 +6,8 @@ import copy
 import inspect
 import os
 from collections.abc import Callable
-from typing import NamedTuple
+from numbers import Integral, Real
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -35,11 +36,12 @@ logger = logging.get_logger(__name__)
 class RationaleInputs(NamedTuple):
     """A batch as the two players see it. All tensors are of shape (batch, seq) but `labels`, (batch,)."""
 
-    tokens: dict[str, torch.Tensor]  # input_ids, and token_type_ids where the encoders take them
+    tokens: dict[str, torch.Tensor]  # input_ids, and token_type_ids where given: see `encoder_inputs`
     attention_mask: torch.Tensor  # 1 for real tokens
     units: Units  # what can be selected, and what goes together
     context: torch.Tensor  # 1 for what the predictor always reads: [CLS] and a pair's first segment
     labels: torch.LongTensor | None
+    options: dict[str, Any]  # of the predictor's encoder: output_hidden_states and output_attentions, where asked for
 
 
 class Selection(NamedTuple):
@@ -55,6 +57,8 @@ class Prediction(NamedTuple):
 
     logits: torch.Tensor  # (batch, labels)
     representation: torch.Tensor  # (batch, hidden): Enc(z), the pooled states before the classifier
+    hidden_states: tuple[torch.Tensor, ...] | None  # of every layer, where asked for
+    attentions: tuple[torch.Tensor, ...] | None
 
 
 class Extractor(nn.Module):
@@ -70,7 +74,8 @@ class Extractor(nn.Module):
 
     def forward(self, inputs: RationaleInputs) -> torch.Tensor:
         """Logits (batch, seq, 2), equal within a unit."""
-        hidden = self.encoder(attention_mask=inputs.attention_mask, **inputs.tokens).last_hidden_state
+        tokens = encoder_inputs(self.encoder, inputs)
+        hidden = self.encoder(attention_mask=inputs.attention_mask, **tokens).last_hidden_state
         return mean_over_units(self.selector(self.dropout(self.norm(hidden))), inputs.units)
 
 
@@ -90,26 +95,37 @@ class Predictor(nn.Module):
 
     def forward(self, inputs: RationaleInputs, mask: torch.Tensor) -> Prediction:
         """Read the tokens that `mask` (batch, seq) selects, and the context."""
-        visible = mask + inputs.context * (1 - mask)
+        visible = (mask + inputs.context * (1 - mask)) * inputs.attention_mask
+        tokens = encoder_inputs(self.encoder, inputs)
         if self.masking == "zero":
-            tokens = dict(inputs.tokens)
             embeddings = self.encoder.get_input_embeddings()(tokens.pop("input_ids"))
-            hidden = self.encoder(
+            output = self.encoder(
                 inputs_embeds=embeddings * visible.unsqueeze(-1).to(embeddings.dtype),
                 attention_mask=inputs.attention_mask,
                 **tokens,
-            ).last_hidden_state
-            visible = inputs.attention_mask.to(hidden.dtype)  # as the papers' code: pooled over all real positions
+                **inputs.options,
+            )
+            visible = inputs.attention_mask  # as the papers' code: pooled over all real positions
         else:
-            hidden = encode_visible(self.encoder, visible, **inputs.tokens)
+            output = encode_visible(self.encoder, visible, inputs.attention_mask, **tokens, **inputs.options)
+        hidden = output.last_hidden_state
         representation = pool(hidden, visible.to(hidden.dtype), self.pooling)
-        return Prediction(self.classifier(self.dropout(representation)), representation)
+        return Prediction(
+            logits=self.classifier(self.dropout(representation)),
+            representation=representation,
+            hidden_states=output.get("hidden_states") if "output_hidden_states" in inputs.options else None,
+            attentions=output.get("attentions") if "output_attentions" in inputs.options else None,
+        )
 
 
 def pool(hidden: torch.Tensor, weights: torch.Tensor, pooling: str) -> torch.Tensor:
-    """Pool states (batch, seq, hidden) over the positions with `weights` (batch, seq) = 1; zero where there are none."""
+    """Pool states (batch, seq, hidden) over the positions with `weights` (batch, seq) = 1; zero where there are none.
+
+    `"cls"` takes the first of them: [CLS] is not at index 0 where padding is on the left.
+    """
     if pooling == "cls":
-        return hidden[:, 0]
+        first = (weights > 0).long().argmax(1)
+        return hidden[torch.arange(len(hidden), device=hidden.device), first] * (weights > 0).any(1, keepdim=True)
     if pooling == "mean":
         return (hidden * weights.unsqueeze(-1)).sum(1) / weights.sum(1, keepdim=True).clamp_min(1)
     outside = (weights == 0).unsqueeze(-1)
@@ -117,8 +133,28 @@ def pool(hidden: torch.Tensor, weights: torch.Tensor, pooling: str) -> torch.Ten
     return largest.masked_fill(outside.all(1), 0.0)
 
 
+def encoder_inputs(encoder: PreTrainedModel, inputs: RationaleInputs) -> dict[str, torch.Tensor]:
+    """What `encoder` takes of a batch: segments where it knows them, and positions that count real tokens alone.
+
+    Left to themselves, most encoders count positions from the first column, so that padding on the left moves a text.
+    """
+    tokens = dict(inputs.tokens)
+    accepted = inspect.signature(encoder.forward).parameters
+    if "token_type_ids" not in accepted or getattr(encoder.config, "type_vocab_size", 2) < 2:
+        tokens.pop("token_type_ids", None)
+    embeddings = getattr(encoder, "embeddings", None)
+    if "position_ids" in accepted and getattr(embeddings, "position_embeddings", None) is not None:
+        count = (inputs.attention_mask.cumsum(1) - 1).clamp_min(0)
+        if (padding_index := embeddings.position_embeddings.padding_idx) is not None:
+            tokens["position_ids"] = count + padding_index + 1  # RoBERTa and MPNet count from behind the padding's
+        elif (positions := getattr(embeddings, "position_ids", None)) is not None:
+            tokens["position_ids"] = positions[0][count]
+    return tokens
+
+
 def _build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
-    encoder = AutoModel.from_config(config)
+    # In the dtype that the whole model is made in, whatever its encoder was once loaded in.
+    encoder = AutoModel.from_config(config, dtype=torch.get_default_dtype())
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None  # never used: its parameters would get no gradient, which DDP refuses
     return encoder
@@ -126,11 +162,21 @@ def _build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
 
 class RationalePreTrainedModel(PreTrainedModel):
     config_class = RationaleConfig
-    base_model_prefix = "predictor"
+    base_model_prefix = "rationale"
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_attention_backend = True
+
+    @classmethod
+    def from_pretrained(cls, *args, **kwargs):
+        loaded = super().from_pretrained(*args, **kwargs)
+        # A safetensors file is mapped into memory, where its weights begin at any address, and CPU kernels may round
+        # otherwise there. At torch's own alignment, the logits are to the bit those of the model that was saved.
+        for parameter in (loaded[0] if isinstance(loaded, tuple) else loaded).parameters():
+            if parameter.device.type == "cpu" and parameter.data_ptr() % 64:
+                parameter.data = parameter.data.clone()
+        return loaded
 
 
 class RationaleForSequenceClassification(RationalePreTrainedModel):
@@ -159,6 +205,9 @@ class RationaleForSequenceClassification(RationalePreTrainedModel):
         self.num_labels = config.num_labels
         self.extractor = Extractor(config)
         self.predictor = Predictor(config)
+        self.supports_gradient_checkpointing = any(
+            player.encoder.supports_gradient_checkpointing for player in (self.extractor, self.predictor)
+        )
         if config.tie_word_embeddings:
             tied = _embedding_name(self, self.predictor.encoder)
             self._tied_weights_keys = {tied: _embedding_name(self, self.extractor.encoder)}
@@ -185,7 +234,7 @@ class RationaleForSequenceClassification(RationalePreTrainedModel):
 
         Raises:
             OSError: where there is no such encoder.
-            ValueError: where a field is out of its range, or the two encoders do not fit each other.
+            StrictDataclassError: where a field is out of its range, or the two encoders do not fit each other.
         """
         extractor = _load_encoder(encoder)
         predictor = _load_encoder(encoder if predictor is None else predictor)
@@ -208,7 +257,17 @@ class RationaleForSequenceClassification(RationalePreTrainedModel):
 
     def set_input_embeddings(self, value: nn.Module):
         self.extractor.encoder.set_input_embeddings(value)
-        self.predictor.encoder.set_input_embeddings(value)
+        # Each player has a matrix of its own; tying makes them one again.
+        self.predictor.encoder.set_input_embeddings(copy.deepcopy(value))
+        self.tie_weights()
+
+    def resize_token_embeddings(self, *args, **kwargs) -> nn.Module:
+        """Resize the embeddings of both encoders, which read the same token indices; returns the extractor's."""
+        for player in (self.extractor, self.predictor):
+            player.encoder.resize_token_embeddings(*args, **kwargs)
+        self.vocab_size = self.config.vocab_size
+        self.tie_weights()
+        return self.get_input_embeddings()
 
     def forward(
         self,
@@ -223,6 +282,8 @@ class RationaleForSequenceClassification(RationalePreTrainedModel):
         rationale_threshold: float | None = None,
         objective: Callable[[RationaleForSequenceClassification, RationaleInputs], RationaleClassifierOutput]
         | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
         **kwargs,
     ) -> RationaleClassifierOutput | tuple:
@@ -242,6 +303,9 @@ class RationaleForSequenceClassification(RationalePreTrainedModel):
             rationale_threshold (`float`, *optional*): select from this score on, instead of the model's threshold.
             objective (*optional*): what to compute instead of RNP's objective; a trainer's, so that everything that a
                 method does happens inside one forward call of the wrapped module.
+            output_attentions (`bool`, *optional*): return the predictor's attention weights.
+            output_hidden_states (`bool`, *optional*): return the predictor's hidden states.
+            return_dict (`bool`, *optional*): `False` for a tuple.
 
         Raises:
             ValueError: naming what is wrong with the inputs.
@@ -251,10 +315,20 @@ class RationaleForSequenceClassification(RationalePreTrainedModel):
             return objective(self, inputs)
         selection = self.select(inputs, rationale_ratio, rationale_top_k, rationale_threshold)
         if rationale_mask is not None:
+            if any(value is not None for value in (rationale_ratio, rationale_top_k, rationale_threshold)):
+                raise ValueError("Give a budget or a rationale_mask, not both.")
             _check_mask(rationale_mask, input_ids)
             selection = selection._replace(mask=rationale_mask.to(selection.scores.dtype) * inputs.units.selectable)
+        options = {
+            "output_attentions": self.config.output_attentions if output_attentions is None else output_attentions,
+            "output_hidden_states": self.config.output_hidden_states
+            if output_hidden_states is None
+            else output_hidden_states,
+        }
+        inputs = inputs._replace(options={name: value for name, value in options.items() if value})
         output = rnp(self, inputs, selection)
-        return output if return_dict is not False else output.to_tuple()
+        return_dict = self.config.return_dict if return_dict is None else return_dict
+        return output if return_dict else output.to_tuple()
 
     def prepare(
         self,
@@ -265,7 +339,7 @@ class RationaleForSequenceClassification(RationalePreTrainedModel):
         labels: torch.LongTensor | None = None,
     ) -> RationaleInputs:
         """Find out what can be selected, what goes together and what is always read. Arguments as in `forward`."""
-        self._check_inputs(input_ids, attention_mask, word_ids, labels)
+        self._check_inputs(input_ids, attention_mask, token_type_ids, word_ids, labels)
         real = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
         content = real.clone()
         for special in self.config.special_token_ids or ():
@@ -281,7 +355,7 @@ class RationaleForSequenceClassification(RationalePreTrainedModel):
             )
         by_word = self.config.selection_level == "word" and word_ids is not None
         tokens = {"input_ids": input_ids}
-        if token_type_ids is not None and "token_type_ids" in inspect.signature(self.extractor.encoder.forward).parameters:
+        if token_type_ids is not None:
             tokens["token_type_ids"] = token_type_ids
         return RationaleInputs(
             tokens=tokens,
@@ -290,6 +364,7 @@ class RationaleForSequenceClassification(RationalePreTrainedModel):
             # What comes before the first selectable token. A closing [SEP] would tell how long the text is.
             context=(real & (selectable.long().cumsum(1) == 0)).to(self.dtype),
             labels=labels,
+            options={},
         )
 
     def select(
@@ -316,22 +391,37 @@ class RationaleForSequenceClassification(RationalePreTrainedModel):
         """The predictor's half: classify from the tokens that `mask` (batch, seq) selects."""
         return self.predictor(inputs, mask)
 
-    def _check_inputs(self, input_ids, attention_mask, word_ids, labels):
+    def _check_inputs(self, input_ids, attention_mask, token_type_ids, word_ids, labels):
         if input_ids is None or input_ids.dim() != 2:
             shape = None if input_ids is None else tuple(input_ids.shape)
             raise ValueError(f"input_ids is of shape (batch_size, sequence_length); got {shape}")
-        for name, tensor in (("attention_mask", attention_mask), ("word_ids", word_ids)):
+        given = {"attention_mask": attention_mask, "token_type_ids": token_type_ids, "word_ids": word_ids}
+        for name, tensor in given.items():
             if tensor is not None and tensor.shape != input_ids.shape:
                 raise ValueError(
                     f"{name} is of the shape of input_ids, {tuple(input_ids.shape)}; got {tuple(tensor.shape)}"
                 )
+        if input_ids.shape[1] == 0:
+            raise ValueError(f"The texts are empty: input_ids is of shape {tuple(input_ids.shape)}. Leave them out.")
         limit = self.max_length
         if limit is not None and input_ids.shape[1] > limit:
             raise ValueError(
                 f"A text of {input_ids.shape[1]} tokens is longer than the encoder's {limit} positions. Tokenize with "
                 f"truncation=True, max_length={limit}; what is cut off cannot be selected."
             )
+        if labels is not None and (labels.is_floating_point() or labels.shape != input_ids.shape[:1]):
+            raise ValueError(
+                f"labels holds one class index for each text, shape {tuple(input_ids.shape[:1])}; got {labels.dtype} "
+                f"of shape {tuple(labels.shape)}"
+            )
         # Only where it costs nothing: on an accelerator it would make the host wait in every step.
+        if attention_mask is not None and attention_mask.device.type == "cpu":
+            empty = ~attention_mask.bool().any(1)
+            if empty.any():
+                raise ValueError(
+                    f"Row {int(empty.long().argmax())} of attention_mask is all 0: an empty text, from which there is "
+                    "nothing to select. Leave it out."
+                )
         if labels is not None and labels.device.type == "cpu" and labels.numel():
             low, high = int(labels.min()), int(labels.max())
             if low < 0 or high >= self.num_labels:
@@ -361,19 +451,25 @@ def check_budget(ratio: float | None, top_k: int | None, threshold: float | None
     if len(given) > 1:
         raise ValueError(f"Give one budget, not several: {given}")
     for name in ("rationale_ratio", "rationale_threshold"):
-        if name in given and not 0 <= given[name] <= 1:
-            raise ValueError(f"{name} is in [0, 1]; got {given[name]}")
-    if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 0):
+        if name in given and not (_is_number(given[name], Real) and 0 <= given[name] <= 1):
+            raise ValueError(f"{name} is in [0, 1]; got {given[name]!r}")
+    if top_k is not None and not (_is_number(top_k, Integral) and top_k >= 0):
         raise ValueError(f"rationale_top_k is a whole number of at least 0; got {top_k!r}")
 
 
+def _is_number(value: Any, kind: type) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
 def _check_mask(mask: torch.Tensor, input_ids: torch.Tensor):
+    if not isinstance(mask, torch.Tensor):
+        raise ValueError(f"rationale_mask is a tensor; got {type(mask).__name__}")
     if mask.shape != input_ids.shape:
         raise ValueError(
             f"rationale_mask has an entry for every token, shape {tuple(input_ids.shape)}; got {tuple(mask.shape)}"
         )
-    if not ((mask >= 0) & (mask <= 1)).all():  # NaN fails both
-        raise ValueError("rationale_mask holds values from 0 to 1 (1 = the predictor reads the token)")
+    if not ((mask == 0) | (mask == 1)).all():  # NaN fails both
+        raise ValueError("rationale_mask holds 0 and 1 alone (1 = the predictor reads the token)")
 
 
 def _last_segment(content: torch.BoolTensor, token_type_ids: torch.LongTensor | None) -> torch.BoolTensor:
@@ -401,7 +497,11 @@ def _special_token_ids(encoder, config: PreTrainedConfig, tokenizer) -> list[int
     if tokenizer is None and not isinstance(encoder, PreTrainedModel):
         try:
             tokenizer = AutoTokenizer.from_pretrained(encoder)
+            # Where there are no files, transformers makes up a tokenizer of special tokens alone, with indices of its own.
+            if tokenizer.vocab_size <= len(tokenizer.all_special_ids):
+                raise ValueError("no vocabulary")
         except (OSError, ValueError):
+            tokenizer = None
             logger.warning(
                 f"No tokenizer beside {encoder}, so the special tokens are taken from the encoder's config, which may "
                 "lack some. Pass tokenizer=…, or special_token_ids=[…]."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Any
 
 import torch
@@ -70,16 +71,21 @@ class RationaleClassificationPipeline(Pipeline):
             TypeError, ValueError: naming the text, where one is no string, blank, or no valid Unicode. Lists are
                 checked as a whole before anything is computed.
         """
-        for index, text in enumerate(inputs if isinstance(inputs, list) else []):
-            _check_text(text, f"Text {index}")
+        if isinstance(inputs, list):
+            for index, text in enumerate(inputs):
+                _check_text(text, f"Text {index}")
+            if not inputs:
+                return []
         return super().__call__(inputs, **kwargs)
 
     def _sanitize_parameters(self, top_k: int | None = None, **kwargs):
-        budget = {name: kwargs.pop(name) for name in _BUDGETS if name in kwargs}
-        check_budget(*(budget.get(name) for name in _BUDGETS))
+        budget = {name: kwargs.pop(name, None) for name in _BUDGETS}
+        check_budget(*budget.values())
+        if not any(value is not None for value in budget.values()):
+            budget = {}  # the pipeline's own stays; one given at call time replaces it, whatever its kind
         if kwargs:
             raise TypeError(f"Unknown arguments: {sorted(kwargs)}; there are {[*_BUDGETS, 'top_k', 'batch_size']}")
-        if top_k is not None and (not isinstance(top_k, int) or top_k < 1):
+        if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1):
             raise ValueError(f"top_k is a whole number of at least 1; got {top_k!r}")
         return {}, budget, {} if top_k is None else {"top_k": top_k}
 
@@ -120,18 +126,22 @@ class RationaleClassificationPipeline(Pipeline):
     def _forward(self, model_inputs: dict[str, Any], **budget) -> dict[str, Any]:
         kept = {name: model_inputs.pop(name) for name in ("offsets", "text", "truncated")}
         output = self.model(**model_inputs, **budget)
+        special = torch.tensor(self.model.config.special_token_ids or [], device=model_inputs["input_ids"].device)
+        word_ids = model_inputs["word_ids"].masked_fill(model_inputs["attention_mask"] == 0, -1)
         return {
             "logits": output.logits,
             "mask": output.rationale_mask,
             "scores": output.rationale_scores,
-            "word_ids": model_inputs["word_ids"].masked_fill(model_inputs["attention_mask"] == 0, -1),
+            "word_ids": word_ids,
+            # A text may itself name a special token: that can be no part of a rationale, but stands between others.
+            "selectable": (word_ids >= 0) & ~torch.isin(model_inputs["input_ids"], special),
             **kept,
         }
 
     def postprocess(self, outputs: dict[str, Any], top_k: int | None = None) -> dict[str, Any] | list[dict[str, Any]]:
         words, selected = outputs["word_ids"][0], outputs["mask"][0] > 0
         units = words if self.model.config.selection_level == "word" else torch.arange(len(words))
-        available, chosen = len(units[words >= 0].unique()), len(units[selected].unique())
+        available, chosen = len(units[outputs["selectable"][0]].unique()), len(units[selected].unique())
         shared = {
             "rationale": rationale_spans(
                 outputs["text"],
@@ -176,8 +186,11 @@ def rationale_spans(
         elif chosen:
             spans.append((start, end, [score]))
         open_span = chosen
+    covered = {index for start, end in offsets for index in range(start, end)}
     result = []
     for start, end, members in spans:
+        while end < len(text) and end not in covered and _continues_letter(text[end]):
+            end += 1
         piece = text[start:end]
         start += len(piece) - len(piece.lstrip())
         piece = piece.strip()
@@ -186,6 +199,11 @@ def rationale_spans(
                 {"start": start, "end": start + len(piece), "text": piece, "score": sum(members) / len(members)}
             )
     return result
+
+
+def _continues_letter(character: str) -> bool:
+    # Accents, vowel signs and Hangul's later parts: tokenizers that compose or strip them leave them out of offsets.
+    return unicodedata.category(character)[0] == "M" or "\u1160" <= character <= "\u11ff"
 
 
 def _check_text(text: str | dict[str, str], name: str):

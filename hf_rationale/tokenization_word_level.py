@@ -15,7 +15,7 @@ SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[SEP]")
 
 # English as GloVe was tokenized: contractions split before n't, 's, 'll …; numbers and the Penn Treebank's quotes and
 # dashes whole; every other punctuation mark by itself. "don't" reads "do n't" whether it comes raw or split already.
-_WORD = r"n't\b|\w+?(?=n't\b)|'(?:s|m|d|re|ve|ll)\b|\d+(?:[.,]\d+)*|\w+|\.{2,}|-{2,}|``|''|[^\w\s]"
+_WORD = r"n't\b|\w+?(?=n't\b)|'(?:s|m|d|re|ve|ll)\b|\d+(?:[.,]\d+)*|\w+|\.{2,}|-{2,}|``|''|[^\w\s\x1c-\x1f]"
 
 
 def word_level_tokenizer(words: Iterable[str]) -> PreTrainedTokenizerFast:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from torch import nn
 from torch.nn import functional as F
 from transformers import EvalPrediction, Trainer
-from transformers.utils import logging
+from transformers.utils import CONFIG_NAME, logging
 
 from .data.collator import RationaleDataCollator
 from .data.encoding import UNMARKED, encode_rationale_dataset
@@ -25,6 +26,9 @@ from .training_args import RationaleTrainingArguments
 
 
 logger = logging.get_logger(__name__)
+
+# Beside an adapter, whose folder is no model's: a config.json would make transformers look for the weights there.
+ADAPTER_CONFIG_NAME = "rationale_config.json"
 
 
 class RationaleTrainer(Trainer):
@@ -57,6 +61,8 @@ class RationaleTrainer(Trainer):
     ):
         if processing_class is None and data_collator is None:
             raise ValueError("Pass the tokenizer as processing_class: it tokenizes and pads.")
+        if kwargs.get("compute_loss_func") is not None:
+            raise ValueError("compute_loss_func has no effect here; override RationaleTrainer.objective instead.")
         self._max_length = args.max_length or model.max_length
         self.processing_class = processing_class
         super().__init__(
@@ -69,13 +75,22 @@ class RationaleTrainer(Trainer):
             compute_metrics=compute_metrics or rationale_metrics,
             **kwargs,
         )
+        if isinstance(self.train_dataset, Dataset) and "labels" not in self.train_dataset.column_names:
+            raise ValueError("The training set has no column 'label'.")
         self._components: dict[str, torch.Tensor] = defaultdict(float)
         self._component_weight = 0.0
 
-    # --- The objective ------------------------------------------------------------------------------------------------
+    def create_accelerator_and_postprocess(self) -> None:
+        super().create_accelerator_and_postprocess()
+        # The Trainer divides by the accumulation steps, and transformers 5.4 lets accelerate do so a second time.
+        self.accelerator.gradient_accumulation_steps = 1
 
-    def objective(self, model: RationaleForSequenceClassification, inputs: RationaleInputs) -> RationaleClassifierOutput:
-        """What one forward call of the wrapped module computes in training: RNP, and the full-text term if asked for."""
+    # --- The objective -----------------------------------------------------------------------------------------------
+
+    def objective(
+        self, model: RationaleForSequenceClassification, inputs: RationaleInputs
+    ) -> RationaleClassifierOutput:
+        """What one forward call of the wrapped module computes in training: RNP, and the full-text term if asked."""
         output = rnp(model, inputs, sparsity=self.target_sparsity)
         if self.args.full_text_weight:
             full_text = model.predict(inputs, inputs.units.selectable.to(model.dtype)).logits
@@ -112,7 +127,7 @@ class RationaleTrainer(Trainer):
         self._examples = sum(len(sample["labels"]) for sample in samples)
         return samples, None
 
-    # --- Optimizer ----------------------------------------------------------------------------------------------------
+    # --- Optimizer ---------------------------------------------------------------------------------------------------
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         if self.optimizer is None and self.args.learning_rate_mapping:
@@ -142,43 +157,53 @@ class RationaleTrainer(Trainer):
             )
         return super().create_optimizer(model)
 
-    # --- Logging ------------------------------------------------------------------------------------------------------
+    # --- Logging -----------------------------------------------------------------------------------------------------
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs and self._component_weight:
-            names = sorted(name for name in self._components if name != "loss")
-            means = torch.stack([self._components[name] for name in names]) / self._component_weight
-            means = self.accelerator.reduce(means, reduction="mean").tolist()
-            logs |= dict(zip(names, means, strict=True))
-            total = float(self._components["loss"])
+            means = self._component_means()
             self._components.clear()
             self._component_weight = 0.0
-            if not np.isfinite([*means, total]).all():
-                raise FloatingPointError(
-                    f"The loss is not finite at step {self.state.global_step}: {logs}. Lower the learning rate, or "
-                    "resume from the last checkpoint with another seed."
-                )
+            del means["loss"]
+            logs |= means
             self._warn_of_collapse(logs["sparsity"])
         super().log(logs, start_time)
 
+    def _component_means(self) -> dict[str, float]:
+        """The loss and its components since the last log, on all devices. Raises where one is not finite."""
+        names = sorted(self._components)
+        means = torch.stack([self._components[name] for name in names]) / self._component_weight
+        means = dict(zip(names, self.accelerator.reduce(means, reduction="mean").tolist(), strict=True))
+        if not np.isfinite(list(means.values())).all():
+            raise FloatingPointError(
+                f"The loss is not finite at step {self.state.global_step}: {means}. Lower the learning rate, or "
+                "resume from the last checkpoint with another seed."
+            )
+        return means
+
     def _warn_of_collapse(self, sparsity: float):
-        if not 0.01 < sparsity < 0.99:
+        if not 0.01 < sparsity < 0.99 and self.is_world_process_zero():
             what = "nothing" if sparsity <= 0.01 else "everything"
             logger.warning(
-                f"Selection has collapsed at step {self.state.global_step}: {sparsity:.1%} of the tokens are selected, "
-                f"which is next to {what}. Raise sparsity_weight, lower coherence_weight, or lower the extractor's "
-                "learning rate (learning_rate_mapping)."
+                f"Selection has collapsed at step {self.state.global_step}: {sparsity:.1%} of the tokens are "
+                f"selected, which is next to {what}. Raise sparsity_weight, lower coherence_weight, or lower the "
+                "extractor's learning rate (learning_rate_mapping)."
             )
 
-    # --- Evaluation ---------------------------------------------------------------------------------------------------
+    # --- Evaluation --------------------------------------------------------------------------------------------------
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
         """Evaluate. On the validation set (no `eval_dataset` given) the threshold is calibrated first."""
+        if self._component_weight:
+            self._component_means()  # a broken model is not evaluated, nor saved over a good one
         if eval_dataset is None:
             self.calibrate()
-        metrics = super().evaluate(self._encoded(eval_dataset, self.model.config.num_labels), ignore_keys, metric_key_prefix)
-        accuracy, majority = metrics.get(f"{metric_key_prefix}_accuracy"), metrics.get(f"{metric_key_prefix}_majority_share")
-        if accuracy is not None and majority is not None and accuracy <= majority:
+        eval_dataset = self._encoded(eval_dataset, self.model.config.num_labels)
+        metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+        accuracy = metrics.get(f"{metric_key_prefix}_accuracy")
+        majority = metrics.get(f"{metric_key_prefix}_majority_share")
+        at_chance = accuracy is not None and majority is not None and accuracy <= majority
+        if at_chance and self.is_world_process_zero():
             logger.warning(
                 f"Accuracy is at chance ({accuracy:.3f}; the most frequent label alone gives {majority:.3f}): the "
                 "predictor has learned nothing from what is selected yet."
@@ -186,11 +211,12 @@ class RationaleTrainer(Trainer):
         return metrics
 
     def predict(self, test_dataset, ignore_keys=None, metric_key_prefix: str = "test"):
-        return super().predict(self._encoded(test_dataset, self.model.config.num_labels), ignore_keys, metric_key_prefix)
+        test_dataset = self._encoded(test_dataset, self.model.config.num_labels)
+        return super().predict(test_dataset, ignore_keys, metric_key_prefix)
 
     @torch.no_grad()
     def calibrate(self) -> float:
-        """Set the model's `rationale_threshold` so that on the validation set its `sparsity` of the units is selected."""
+        """Set the model's `rationale_threshold` so that `sparsity` of the validation set's units is selected."""
         model = self.accelerator.unwrap_model(self.model)
         training = model.training
         model.eval()
@@ -205,7 +231,13 @@ class RationaleTrainer(Trainer):
             batch_scores = self.accelerator.gather_for_metrics(batch_scores)
             scores.append(batch_scores[batch_scores >= 0].cpu())
         model.train(training)
-        model.config.rationale_threshold = calibrate_threshold(torch.cat(scores), model.config.sparsity)
+        scores = torch.cat(scores)
+        if not len(scores):
+            raise ValueError(
+                "No score to calibrate the threshold with: the validation set has no word that can be selected, or "
+                "the model's weights are not finite."
+            )
+        model.config.rationale_threshold = calibrate_threshold(scores, model.config.sparsity)
         return model.config.rationale_threshold
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
@@ -213,23 +245,51 @@ class RationaleTrainer(Trainer):
         rationale = inputs.pop("rationale")
         with torch.no_grad(), self.compute_loss_context_manager():
             output = model(**inputs)
+        loss = None if output.loss is None else output.loss.detach()
         if prediction_loss_only:
-            return output.loss, None, None
+            return loss, None, None
         words = words_selected(output.rationale_mask, inputs["word_ids"], rationale.shape[1])
-        return output.loss.detach(), (output.logits, words), (inputs["labels"], rationale)
+        return loss, (output.logits, words), (inputs["labels"], rationale) if "labels" in inputs else None
+
+    # --- Checkpoints -------------------------------------------------------------------------------------------------
+
+    def _save(self, output_dir: str | None = None, state_dict=None) -> None:
+        super()._save(output_dir, state_dict)
+        folder = Path(output_dir or self.args.output_dir)
+        if self.args.should_save and not (folder / CONFIG_NAME).exists():
+            self.model.config.to_json_file(folder / ADAPTER_CONFIG_NAME)
+
+    def _save_checkpoint(self, model, trial):
+        if self._component_weight:
+            self._component_means()
+        super()._save_checkpoint(model, trial)
 
     def _load_best_model(self):
         super()._load_best_model()
-        best = type(self.model.config).from_pretrained(self.state.best_model_checkpoint)
+        folder = Path(self.state.best_model_checkpoint)
+        name = CONFIG_NAME if (folder / CONFIG_NAME).exists() else ADAPTER_CONFIG_NAME
+        best = type(self.model.config).from_json_file(folder / name)
         self.model.config.rationale_threshold = best.rationale_threshold
 
+    # --- Data --------------------------------------------------------------------------------------------------------
+
     def _encoded(self, dataset, num_labels: int):
-        if isinstance(dataset, Dataset) and "input_ids" not in dataset.column_names:
+        if isinstance(dataset, dict | IterableDataset):
+            raise ValueError(f"Pass one datasets.Dataset for a split; got a {type(dataset).__name__}.")
+        if not isinstance(dataset, Dataset):
+            return dataset
+        if "input_ids" not in dataset.column_names:
             dataset = encode_rationale_dataset(dataset, self.processing_class, self._max_length)
-        if isinstance(dataset, Dataset) and "labels" in dataset.column_names and len(dataset):
-            low, high = min(dataset["labels"]), max(dataset["labels"])
-            if low < 0 or high >= num_labels:
-                raise ValueError(f"The labels run from {low} to {high}, but the model has {num_labels} classes.")
+        if missing := {"word_ids", "rationale"} - set(dataset.column_names):
+            raise ValueError(f"An encoded dataset lacks {sorted(missing)}; encode it with encode_rationale_dataset.")
+        if "labels" in dataset.column_names:
+            labels = dataset["labels"][:]
+            if not all(isinstance(label, int) for label in labels):
+                raise ValueError("The labels are class indices, whole numbers; some are not.")
+            if labels and (min(labels) < 0 or max(labels) >= num_labels):
+                raise ValueError(
+                    f"The labels run from {min(labels)} to {max(labels)}, but the model has {num_labels} classes."
+                )
         return dataset
 
 

@@ -63,10 +63,19 @@ class RationaleTrainingArguments(TrainingArguments):
                 self.learning_rate_mapping = json.loads(self.learning_rate_mapping)
             except json.JSONDecodeError as error:
                 raise ValueError(f"learning_rate_mapping is not JSON: {error}") from None
+        if not isinstance(self.learning_rate_mapping, dict | None):
+            raise ValueError(f"learning_rate_mapping maps patterns to rates; got {self.learning_rate_mapping!r}")
         for pattern, rate in (self.learning_rate_mapping or {}).items():
-            re.compile(pattern)
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"learning_rate_mapping: {pattern!r} is no regular expression: {error}") from None
             if not isinstance(rate, int | float) or not rate >= 0:
                 raise ValueError(f"learning_rate_mapping: the rate of {pattern!r} is a number; got {rate!r}")
+        if self.max_length is not None and self.max_length < 1:
+            raise ValueError(f"max_length is at least 1; got {self.max_length}")
+        if self.label_smoothing_factor:
+            raise ValueError("label_smoothing_factor has no effect on the objectives here.")
         if not self.full_text_weight >= 0:
             raise ValueError(f"full_text_weight is at least 0; got {self.full_text_weight}")
         if self.initial_sparsity is not None and not 0 < self.initial_sparsity <= 1:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gzip
 import os
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -19,7 +22,8 @@ def read_word_vectors(path: str | os.PathLike) -> tuple[list[str], np.ndarray]:
 
     Raises:
         FileNotFoundError: where there is no such file.
-        ValueError: naming file and line, where a line has another width than the first or holds no finite numbers.
+        ValueError: naming file and line, where a line has another width than the first, holds no finite numbers or is
+            not UTF-8; naming the file, where it is empty or a damaged archive.
     """
     path = Path(path)
     if not path.is_file():
@@ -28,9 +32,12 @@ def read_word_vectors(path: str | os.PathLike) -> tuple[list[str], np.ndarray]:
         )
     rows: dict[str, np.ndarray] = {}
     width = None
-    with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8", newline="\n") as lines:
-        for number, line in enumerate(lines, start=1):
-            word, _, numbers = line.rstrip("\n").partition(" ")
+    with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as lines:
+        for number, line in enumerate(_undamaged(lines, path), start=1):
+            try:
+                word, _, numbers = line.decode("utf-8").rstrip("\n").partition(" ")
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{path}, line {number}: not UTF-8 ({error})") from None
             if number == 1 and numbers.strip().isdigit() and word.isdigit():
                 continue
             try:
@@ -46,3 +53,10 @@ def read_word_vectors(path: str | os.PathLike) -> tuple[list[str], np.ndarray]:
     if not rows:
         raise ValueError(f"{path} holds no word vectors")
     return list(rows), np.stack(list(rows.values()))
+
+
+def _undamaged(lines: BinaryIO, path: Path) -> Iterator[bytes]:
+    try:
+        yield from lines
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{path} is a damaged archive ({error}); fetch it again") from None

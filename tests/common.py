@@ -120,7 +120,7 @@ ENCODERS = {
     "mpnet": Backbone(
         lambda: MPNetConfig(
             **_SHAPE | {"max_position_embeddings": MAX_LENGTH + 2},
-            relative_attention_num_buckets=8,
+            relative_attention_num_buckets=32,
             bos_token_id=0,
             pad_token_id=1,
             eos_token_id=2,
@@ -245,8 +245,8 @@ def _two_player_cases() -> list[ModelCase]:
     for name, backbone in ENCODERS.items():
         for masking in backbone.masking:
             for level in ("token", "word"):
-                # Mean pooling sees every visible token; with [CLS] alone, what is read and the gradient that comes back
-                # have gone through attention.
+                # Mean pooling sees every visible token; with [CLS] alone, all that is read and all gradients that come
+                # back have gone through attention.
                 pooling = "max" if name == "gru" else {"token": "mean", "word": "cls"}[level]
                 cases.append(
                     ModelCase(

@@ -1,7 +1,6 @@
 """The invariants of training, for every row of the common tester, and the rest of the Trainer's promises."""
 
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -10,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset, DatasetDict
 from safetensors.torch import load_file
-from torch import nn
 from torch.nn import functional as F
 from training_common import (
     METHODS,
@@ -43,7 +42,7 @@ def a_batch(trainer: RationaleTrainer, count: int = 8) -> dict[str, torch.Tensor
     return {name: value for name, value in batch.items() if name != "rationale"}
 
 
-# --- How the examples are cut up does not matter ----------------------------------------------------------------------
+# --- How the examples are cut up does not matter ---------------------------------------------------------------------
 
 
 @every_row
@@ -56,6 +55,8 @@ def test_accumulation_changes_nothing(tmp_path, method, backbone, count):
     assert all(value.any() for value in whole.weights[-1].values())
     assert_close(cut.gradients, whole.gradients)
     assert_close(cut.weights, whole.weights)
+    for entry in (*cut_logs, *whole_logs):
+        del entry["epoch"]  # counted in micro-batches
     assert_close(cut_logs, whole_logs)
 
 
@@ -81,7 +82,6 @@ def test_one_process_and_two_agree(tmp_path):
         assert run.returncode == 0, output[-5000:]
 
     for name in ("-".join(row) for row in ROWS):
-        one, other = ([folder / name] for folder in folders)
         one, other = (json.loads((folder / f"{name}.json").read_text()) for folder in folders)
         assert (one["processes"], other["processes"]) == (1, 2)
         for entry in (*one["logs"], *other["logs"]):
@@ -100,7 +100,7 @@ def test_one_process_and_two_agree(tmp_path):
             raise AssertionError(f"{name}: {error}") from None
 
 
-# --- Stopping and resuming, running again -----------------------------------------------------------------------------
+# --- Stopping and resuming, running again ----------------------------------------------------------------------------
 
 
 def run_with_noise(output_dir, method, backbone, resume_from=None, **args):
@@ -152,7 +152,9 @@ def everything(trainer: RationaleTrainer) -> dict:
 
 @every_row
 def test_resuming_and_running_again_are_equal_to_the_bit(tmp_path, method, backbone):
-    run = everything(run_with_noise(tmp_path / "run", method, backbone, save_strategy="steps", save_steps=1, save_total_limit=None))
+    run = everything(
+        run_with_noise(tmp_path / "run", method, backbone, save_strategy="steps", save_steps=1, save_total_limit=None)
+    )
     again = everything(run_with_noise(tmp_path / "again", method, backbone))
     assert_equal_to_the_bit(again, run)
     for step in (2, 3):  # within an epoch, and between two
@@ -160,12 +162,12 @@ def test_resuming_and_running_again_are_equal_to_the_bit(tmp_path, method, backb
         resumed = run_with_noise(tmp_path / "resumed", method, backbone, resume_from=checkpoint)
         assert_equal_to_the_bit(everything(resumed), run)
     different = run_with_noise(tmp_path / "different", method, backbone, seed=1)
-    assert any(
-        not torch.equal(value, run["weights"][name]) for name, value in different.model.state_dict().items()
-    ), "no randomness to reproduce"
+    assert any(not torch.equal(value, run["weights"][name]) for name, value in different.model.state_dict().items()), (
+        "no randomness to reproduce"
+    )
 
 
-# --- The loss and its parts -------------------------------------------------------------------------------------------
+# --- The loss and its parts ------------------------------------------------------------------------------------------
 
 
 @every_row
@@ -259,36 +261,42 @@ def test_the_loss_is_divided_by_the_trainer_and_not_by_the_model(tmp_path):
 def test_gradient_checkpointing_changes_nothing(tmp_path):
     plain = train_and_record(tmp_path, "rnp-full_text", "bert")
     checkpointed = train_and_record(tmp_path, "rnp-full_text", "bert", gradient_checkpointing=True)
-    assert checkpointed[0].model.extractor.encoder.is_gradient_checkpointing
+    for player in (checkpointed[0].model.extractor, checkpointed[0].model.predictor):
+        assert all(layer.gradient_checkpointing for layer in player.encoder.encoder.layer)
     assert_close(checkpointed[1].gradients, plain[1].gradients)
     assert_close(checkpointed[2], plain[2])
 
 
-# --- Choosing the checkpoint, calibrating the threshold ---------------------------------------------------------------
+# --- Choosing the checkpoint, calibrating the threshold --------------------------------------------------------------
 
 BY_EPOCH = {"eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True}
 
 
 def test_marked_rationales_choose_neither_checkpoint_nor_threshold(tmp_path):
     validation = toy_reviews(24, seed=1)
-    random = np.random.default_rng(0)
-    shuffled = validation.map(lambda row: {"rationale": random.permutation(row["rationale"])}, load_from_cache_file=False)
+    datasets = {
+        "gold": validation,
+        "reversed": validation.map(lambda row: {"rationale": row["rationale"][::-1]}, load_from_cache_file=False),
+        "none": toy_reviews(24, seed=1, marked=False),
+    }
     runs = []
-    for name, dataset in (("gold", validation), ("shuffled", shuffled), ("none", toy_reviews(24, seed=1, marked=False))):
+    for name, dataset in datasets.items():
         trainer = make_trainer(
             tmp_path / name,
+            dropout=0.1,
+            config={"sparsity_weight": 1.0, "coherence_weight": 0.1},
+            train_dataset=toy_reviews(64),
             eval_dataset=dataset,
             optim="adamw_torch",
             learning_rate=0.02,
-            num_train_epochs=4,
-            dropout=0.1,
+            num_train_epochs=5,
             **BY_EPOCH,
         )
         trainer.train()
         evaluations = [entry for entry in trainer.state.log_history if "eval_accuracy" in entry]
         accuracies = [entry["eval_accuracy"] for entry in evaluations]
         best = evaluations[int(np.argmax(accuracies))]["step"]
-        assert len(set(accuracies)) > 1
+        assert 0.5 < max(accuracies) > accuracies[-1]
         assert Path(trainer.state.best_model_checkpoint).name == f"checkpoint-{best}"
         runs.append((best, trainer.model.config.rationale_threshold, trainer.model.state_dict(), evaluations))
     for run in runs[1:]:
@@ -346,14 +354,16 @@ def test_evaluating_another_dataset_does_not_calibrate(tmp_path):
     assert trainer.model.config.rationale_threshold != threshold
 
 
-# --- Warnings and errors ----------------------------------------------------------------------------------------------
+# --- Warnings and errors ---------------------------------------------------------------------------------------------
 
 
 def warnings_of(caplog) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.name == "hf_rationale.trainer"]
 
 
-@pytest.mark.parametrize("bias, what", [([9.0, -9.0], "next to nothing"), ([-9.0, 9.0], "next to everything"), ([0.0, 0.0], None)])
+@pytest.mark.parametrize(
+    "bias, what", [([9.0, -9.0], "next to nothing"), ([-9.0, 9.0], "next to everything"), ([0.0, 0.0], None)]
+)
 def test_collapsed_selection_is_told(tmp_path, caplog, bias, what):
     trainer = make_trainer(tmp_path, max_steps=1)
     trainer.model.extractor.selector.bias.data = torch.tensor(bias)
@@ -374,7 +384,15 @@ def test_accuracy_at_chance_is_told(tmp_path, caplog, accuracy, told):
     assert [f"({accuracy:.3f}" in message for message in warnings_of(caplog)] == [True] * told
 
 
-@pytest.mark.parametrize("args", [{}, {"logging_steps": 500, "save_strategy": "steps", "save_steps": 2}])
+@pytest.mark.parametrize(
+    "args",
+    [
+        {"logging_steps": 1},
+        {"logging_steps": 500, "save_strategy": "steps", "save_steps": 2},
+        {"logging_steps": 500, "eval_strategy": "epoch"},
+    ],
+    ids=["when it is logged", "before it is saved", "before it is evaluated"],
+)
 def test_a_loss_that_is_not_finite_stops_training(tmp_path, args):
     trainer = make_trainer(tmp_path, **args)
 
@@ -384,25 +402,63 @@ def test_a_loss_that_is_not_finite_stops_training(tmp_path, args):
                 model.predictor.classifier.weight.data[:] = float("nan")
 
     trainer.add_callback(Break())
-    with pytest.raises(FloatingPointError, match="not finite at step 2.*Lower the learning rate"):
+    with pytest.raises(FloatingPointError, match=r"not finite at step 2.*Lower the learning rate"):
         trainer.train()
     assert not list(tmp_path.glob("checkpoint-*"))
 
 
-def test_labels_out_of_range_are_told_before_training(tmp_path):
-    wrong = encode_rationale_dataset(toy_reviews(4), make_model()[1])
-    wrong = wrong.remove_columns("labels").add_column("labels", [0, 1, 2, 1])
-    with pytest.raises(ValueError, match="labels run from 0 to 2, but the model has 2 classes"):
+@pytest.mark.parametrize(
+    "labels, message",
+    [
+        ([0, 1, 2, 1], "labels run from 0 to 2, but the model has 2 classes"),
+        ([0, 1, -1, 1], "labels run from -1 to 1, but the model has 2 classes"),
+        ([0.0, 1.0, 1.0, 1.0], "class indices"),
+        ([0, 1, None, 1], "class indices"),
+        (["bad", "good", "good", "bad"], "class indices"),
+    ],
+)
+def test_bad_labels_are_told_before_training(tmp_path, labels, message):
+    wrong = Dataset.from_dict({"tokens": [["the", "beer"]] * 4, "label": labels})
+    with pytest.raises(ValueError, match=message):
         make_trainer(tmp_path, train_dataset=wrong)
-    with pytest.raises(ValueError, match="labels run from 0 to 2"):
+    with pytest.raises(ValueError, match=message):
         make_trainer(tmp_path, eval_dataset=wrong)
-    with pytest.raises(ValueError, match="labels run from 0 to 2"):
+    with pytest.raises(ValueError, match=message):
         make_trainer(tmp_path).evaluate(wrong)
+
+
+def test_unusable_datasets_are_told(tmp_path):
+    reviews, tokenizer = toy_reviews(4), make_model()[1]
+    with pytest.raises(ValueError, match="no column 'label'"):
+        make_trainer(tmp_path, train_dataset=reviews.remove_columns("label"))
+    with pytest.raises(ValueError, match=r"one datasets\.Dataset for a split; got a DatasetDict"):
+        make_trainer(tmp_path, eval_dataset=DatasetDict({"validation": reviews}))
+    with pytest.raises(ValueError, match="got a IterableDataset"):
+        make_trainer(tmp_path, train_dataset=reviews.to_iterable_dataset())
+    for name in ("rationale", "word_ids"):
+        encoded = encode_rationale_dataset(reviews, tokenizer).remove_columns(name)
+        with pytest.raises(ValueError, match=f"lacks \\['{name}'\\]"):
+            make_trainer(tmp_path, eval_dataset=encoded)
+
+
+def test_calibrating_a_broken_model_is_told(tmp_path):
+    trainer = make_trainer(tmp_path)
+    trainer.model.extractor.selector.weight.data[:] = float("nan")
+    with pytest.raises(ValueError, match="weights are not finite"):
+        trainer.calibrate()
 
 
 def test_a_missing_tokenizer_is_told(tmp_path):
     with pytest.raises(ValueError, match="processing_class"):
         RationaleTrainer(model=make_model()[0], args=make_args(tmp_path), train_dataset=toy_reviews(4))
+
+
+def test_a_loss_function_of_ones_own_is_told(tmp_path):
+    model, tokenizer = make_model()
+    with pytest.raises(ValueError, match=r"override RationaleTrainer\.objective"):
+        RationaleTrainer(
+            model=model, args=make_args(tmp_path), processing_class=tokenizer, compute_loss_func=lambda *args: 0
+        )
 
 
 @pytest.mark.parametrize(
@@ -416,6 +472,7 @@ def test_a_missing_tokenizer_is_told(tmp_path):
         ("sparsity_warmup_ratio", 2.0, "sparsity_warmup_ratio is in"),
         ("max_length", 0, "max_length is at least 1"),
         ("max_length", -5, "max_length is at least 1"),
+        ("label_smoothing_factor", 0.1, "label_smoothing_factor has no effect"),
         ("learning_rate_mapping", "{selector: 1}", "learning_rate_mapping is not JSON"),
         ("learning_rate_mapping", "[1]", "learning_rate_mapping maps"),
         ("learning_rate_mapping", {"selector": "fast"}, "the rate of 'selector' is a number"),
@@ -429,10 +486,12 @@ def test_bad_arguments_are_told(tmp_path, argument, value, message):
         make_args(tmp_path, **{argument: value})
 
 
-# --- The optimizer ----------------------------------------------------------------------------------------------------
+# --- The optimizer ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mapping", [{"selector|classifier": 0.5, "^extractor": 0.25}, '{"selector|classifier": 0.5, "^extractor": 0.25}'])
+@pytest.mark.parametrize(
+    "mapping", [{"selector|classifier": 0.5, "^extractor": 0.25}, '{"selector|classifier": 0.5, "^extractor": 0.25}']
+)
 def test_learning_rate_mapping(tmp_path, mapping):
     trainer = make_trainer(
         tmp_path, learning_rate=0.125, learning_rate_mapping=mapping, weight_decay=0.1, optim="adamw_torch"
@@ -461,7 +520,9 @@ def test_a_rate_of_zero_keeps_a_player_still(tmp_path):
     trainer = make_trainer(tmp_path, learning_rate_mapping={"^predictor": 0.0})
     before = {name: value.detach().clone() for name, value in trainer.model.named_parameters()}
     trainer.train()
-    moved = {name.split(".")[0] for name, value in trainer.model.named_parameters() if not torch.equal(value, before[name])}
+    moved = {
+        name.split(".")[0] for name, value in trainer.model.named_parameters() if not torch.equal(value, before[name])
+    }
     assert moved == {"extractor"}
 
 
@@ -472,7 +533,7 @@ def test_a_pattern_that_matches_nothing_is_told(tmp_path):
 
 
 def test_batches_are_grouped_by_length_by_default(tmp_path):
-    train_dataset = toy_reviews(64)
+    train_dataset = toy_reviews(256)
 
     def padding(strategy: dict) -> int:
         model, tokenizer = make_model()
@@ -482,10 +543,10 @@ def test_batches_are_grouped_by_length_by_default(tmp_path):
 
     default = type(make_args(tmp_path)).__dataclass_fields__["train_sampling_strategy"].default
     assert default == "group_by_length"
-    assert padding({"train_sampling_strategy": default}) < padding({"train_sampling_strategy": "random"}) / 3
+    assert padding({"train_sampling_strategy": default}) < padding({"train_sampling_strategy": "random"}) / 2
 
 
-# --- Metrics ----------------------------------------------------------------------------------------------------------
+# --- Metrics ---------------------------------------------------------------------------------------------------------
 
 
 def test_words_selected():
@@ -591,7 +652,7 @@ def test_text_columns_and_pairs_train_too(tmp_path, backbone):
     assert not (mask > 0)[:, :5].any()
 
 
-# --- peft -------------------------------------------------------------------------------------------------------------
+# --- peft ------------------------------------------------------------------------------------------------------------
 
 
 def lora(folder: Path, **config):
@@ -634,15 +695,21 @@ def test_a_lora_adapter_trains_saves_loads_and_merges(tmp_path):
     moved = {name for name, value in trainer.model.named_parameters() if not torch.equal(value, before[name])}
     trainable = {name for name, value in trainer.model.named_parameters() if value.requires_grad}
     assert moved == trainable
-    for part in ("extractor.selector", "extractor.norm", "predictor.classifier", "extractor.encoder", "predictor.encoder"):
+    for part in (
+        "extractor.selector",
+        "extractor.norm",
+        "predictor.classifier",
+        "extractor.encoder",
+        "predictor.encoder",
+    ):
         assert any(part in name for name in moved), part
 
     threshold = trainer.model.config.rationale_threshold
     checkpoint = Path(trainer.state.best_model_checkpoint)
     assert threshold != 0.5
-    assert RationaleConfig.from_pretrained(checkpoint).rationale_threshold == threshold
+    assert RationaleConfig.from_json_file(checkpoint / "rationale_config.json").rationale_threshold == threshold
     trainer.save_model(tmp_path / "adapter")
-    saved = RationaleConfig.from_pretrained(tmp_path / "adapter").rationale_threshold
+    saved = RationaleConfig.from_json_file(tmp_path / "adapter" / "rationale_config.json").rationale_threshold
     assert saved == threshold
     loaded = AutoPeftModelForSequenceClassification.from_pretrained(tmp_path / "adapter", rationale_threshold=saved)
 
@@ -673,7 +740,13 @@ def test_a_lora_adapter_accumulates_exactly(tmp_path):
 
 
 def test_a_lora_adapter_resumes_to_the_bit(tmp_path):
-    args = {"save_strategy": "steps", "save_steps": 2, "max_steps": 4, "optim": "adamw_torch", "save_total_limit": None}
+    args = {
+        "save_strategy": "steps",
+        "save_steps": 2,
+        "max_steps": 4,
+        "optim": "adamw_torch",
+        "save_total_limit": None,
+    }
     whole = lora_trainer(tmp_path, **args)
     whole.train()
     resumed = lora_trainer(tmp_path, **args)

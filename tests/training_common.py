@@ -29,7 +29,7 @@ from hf_rationale import (
 from hf_rationale.data.schema import to_dataset
 
 
-# --- Texts ------------------------------------------------------------------------------------------------------------
+# --- Texts -----------------------------------------------------------------------------------------------------------
 
 NEUTRAL = ("the", "beer", "was", "served", "in", "a", "tall", "glass", "by", "someone", "else", "today")
 OPINIONS = (("awful", "stale"), ("lovely", "fresh"))  # by label
@@ -51,12 +51,14 @@ def toy_reviews(count: int, seed: int = 0, marked: bool = True) -> Dataset:
     return to_dataset(examples, ("negative", "positive"))
 
 
-# --- Backbones: an encoder with random weights, and its tokenizer -----------------------------------------------------
+# --- Backbones: an encoder with random weights, and its tokenizer ----------------------------------------------------
 
 
 def tiny_gru(dropout: float) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     tokenizer = word_level_tokenizer(WORDS)
-    config = GruConfig(vocab_size=len(tokenizer), embedding_size=8, hidden_size=12, pad_token_id=tokenizer.pad_token_id)
+    config = GruConfig(
+        vocab_size=len(tokenizer), embedding_size=8, hidden_size=12, pad_token_id=tokenizer.pad_token_id
+    )
     return GruModel(config), tokenizer
 
 
@@ -103,7 +105,7 @@ BACKBONES: dict[str, Callable[[float], tuple[PreTrainedModel, PreTrainedTokenize
 }
 
 
-# --- Methods ----------------------------------------------------------------------------------------------------------
+# --- Methods ---------------------------------------------------------------------------------------------------------
 
 NOISE_TABLE = -torch.empty(64, 2).exponential_(generator=torch.Generator().manual_seed(0)).log()
 
@@ -135,7 +137,9 @@ class Method:
             "coherence": {"extractor"},
         }
     )
-    noise: dict[str, Callable] = field(default_factory=lambda: {"hf_rationale.masking.gumbel_noise": noise_by_position})
+    noise: dict[str, Callable] = field(
+        default_factory=lambda: {"hf_rationale.masking.gumbel_noise": noise_by_position}
+    )
 
     @contextmanager
     def fixed_noise(self) -> Iterator[None]:
@@ -158,7 +162,7 @@ METHODS = {
 ROWS = [(method, backbone) for method in METHODS for backbone in BACKBONES]
 
 
-# --- Runs -------------------------------------------------------------------------------------------------------------
+# --- Runs ------------------------------------------------------------------------------------------------------------
 
 
 def make_model(
@@ -168,7 +172,9 @@ def make_model(
     set_seed(0)
     encoder, tokenizer = BACKBONES[backbone](dropout)
     config = {"num_labels": 2, "sparsity": 0.3, "classifier_dropout": dropout, **METHODS[method].config, **config}
-    return RationaleForSequenceClassification.from_encoder_pretrained(encoder, tokenizer=tokenizer, **config), tokenizer
+    return RationaleForSequenceClassification.from_encoder_pretrained(
+        encoder, tokenizer=tokenizer, **config
+    ), tokenizer
 
 
 def make_args(output_dir: str | Path, **args) -> RationaleTrainingArguments:

@@ -19,9 +19,9 @@ def encode_rationale_dataset(
     Tokenize a dataset of [`load_rationale_dataset`]'s schema, or of one's own.
 
     Args:
-        dataset: with a column `tokens` (lists of words) or `text` (strings); and, where there are, `label`,
-            `rationale` (0/1 for every word of `tokens`, None where nobody marked one), and `query`, of the type of the
-            first: a first segment, always read and never selected.
+        dataset: with a column `tokens` (lists of words) or `text` (strings); and, where there are, `label` (or
+            `labels`), `rationale` (0/1 for every word of `tokens`, None where nobody marked one), and `query`, of the
+            type of the first: a first segment, always read and never selected.
         tokenizer: a fast tokenizer.
         max_length: cut texts to so many tokens (of a pair, the second segment). A warning says how many were cut;
             what is cut off cannot be selected, and gold words in it count as missed.
@@ -32,28 +32,45 @@ def encode_rationale_dataset(
         `labels` and `rationale` (one entry for every word of the whole text, -100 where nobody marked one).
 
     Raises:
-        ValueError: naming the row, where a text is blank, or a rationale is not 0/1 for every word.
+        ValueError: naming the row, where a text is blank, a rationale is not 0/1 for every word, or a query leaves no
+            place for the text.
     """
     if not tokenizer.is_fast:
-        raise ValueError("Words are mapped to tokens by a fast tokenizer; this one is not. Load it with use_fast=True.")
+        raise ValueError(
+            "Words are mapped to tokens by a fast tokenizer; this one is not. Load it with use_fast=True."
+        )
     columns = dataset.column_names
     source = "tokens" if "tokens" in columns else "text"
     if source not in columns:
         raise ValueError(f"A dataset needs a column 'tokens' or 'text'; this one has {columns}")
+    label_column = next((name for name in ("label", "labels") if name in columns), None)
+    if not len(dataset):
+        raise ValueError("The dataset is empty.")
 
     def encode(batch: dict[str, list], rows: list[int]) -> dict[str, list]:
         texts, queries = batch[source], batch.get("query")
         for row, text in zip(rows, texts, strict=True):
-            if not text or (isinstance(text, str) and not text.strip()):
+            words = [text] if isinstance(text, str) else text or []
+            if not all(isinstance(word, str) for word in words):
+                raise ValueError(f"Row {row} of the dataset: its words are not all strings.")
+            if not any(word.strip() for word in words):
                 raise ValueError(f"Row {row} of the dataset is blank; drop it.")
         segments = (texts,) if queries is None else (queries, texts)
-        encoded = tokenizer(
-            *segments,
-            is_split_into_words=source == "tokens",
-            truncation=False if max_length is None else "longest_first" if queries is None else "only_second",
-            max_length=max_length,
-            return_overflowing_tokens=False,
-        )
+        try:
+            encoded = tokenizer(
+                *segments,
+                is_split_into_words=source == "tokens",
+                truncation=False if max_length is None else "longest_first" if queries is None else "only_second",
+                max_length=max_length,
+                return_overflowing_tokens=False,
+            )
+        except Exception as error:  # tokenizers has no type of its own for this
+            if "too short to respect" not in str(error):
+                raise
+            raise ValueError(
+                f"Rows {rows[0]} to {rows[-1]} of the dataset: a query leaves no place for the text within "
+                f"{max_length} tokens. Raise max_length, or shorten the query."
+            ) from None
         columns = dict(encoded)
         last = len(segments) - 1
         columns["word_ids"] = [
@@ -65,12 +82,12 @@ def encode_rationale_dataset(
         ]
         columns["length"] = [len(ids) for ids in columns["input_ids"]]
         columns["truncated"] = [bool(encoding.overflowing) for encoding in encoded.encodings]
-        if "label" in batch:
-            columns["labels"] = batch["label"]
+        if label_column is not None:
+            columns["labels"] = batch[label_column]
         if source == "tokens":
             counts = [len(text) for text in texts]
         else:
-            counts = [max(words) + 1 for words in columns["word_ids"]]
+            counts = [max(words, default=-1) + 1 for words in columns["word_ids"]]
         columns["rationale"] = [
             _checked_rationale(row, rationale, count)
             for row, rationale, count in zip(rows, batch.get("rationale") or [None] * len(rows), counts, strict=True)

@@ -44,6 +44,8 @@ def rnp(
         logits=prediction.logits,
         rationale_mask=selection.mask,
         rationale_scores=selection.scores,
+        hidden_states=prediction.hidden_states,
+        attentions=prediction.attentions,
         losses=losses
         and losses | {"sparsity": selected_share(selection.mask.detach(), inputs.units).mean()},
     )

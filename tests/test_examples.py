@@ -1,0 +1,175 @@
+"""The example scripts, run as users run them."""
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+from huggingface_hub.errors import StrictDataclassError
+from training_common import BACKBONES
+
+from hf_rationale import RationaleForSequenceClassification
+
+
+TRAIN = REPOSITORY / "examples" / "train.py"
+TINY = (
+    *("--dataset", "aspect_reviews", "--dataset_options", '{"n_train": 64, "n_validation": 20, "n_test": 20}'),
+    *("--per_device_train_batch_size", "16", "--num_train_epochs", "1", "--sparsity", "0.15", "--use_cpu"),
+)
+SCORES = (
+    "eval_accuracy",
+    "eval_rationale_precision",
+    "eval_rationale_recall",
+    "eval_rationale_f1",
+    "eval_rationale_sparsity",
+    "eval_rationale_gold_sparsity",
+    "eval_rationale_oracle_f1",
+)
+
+
+def run(*command: str, cwd: Path) -> str:
+    """What a command prints; it must succeed."""
+    path = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
+    result = subprocess.run(
+        command, cwd=cwd, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=600
+    )
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-5000:]
+    return result.stdout
+
+
+def call_train(monkeypatch, *flags: str):
+    """The script within this process."""
+    spec = importlib.util.spec_from_file_location("train_example", TRAIN)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(sys, "argv", [str(TRAIN), *flags])
+    module.main()
+
+
+def check_model_folder(folder: Path):
+    """It is complete: model, tokenizer, scores, and a card whose snippet runs."""
+    names = {path.name for path in folder.iterdir()}
+    assert {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"} <= names
+    assert {"README.md", "all_results.json", "eval_results.json", "trainer_state.json"} <= names
+    scores = json.loads((folder / "eval_results.json").read_text())
+    for name in SCORES:
+        assert 0 <= scores[name] <= 1, name
+    assert scores.items() <= json.loads((folder / "all_results.json").read_text()).items()
+    f1, oracle = scores["eval_rationale_f1"], scores["eval_rationale_oracle_f1"]
+    assert f1 <= oracle + 1e-9
+
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert card.startswith("---\n") and "pipeline_tag: text-classification" in card
+    assert "More information needed" not in card and "{{" not in card and "{%" not in card
+    assert f"| accuracy | {scores['eval_accuracy']:.4f} |" in card
+    assert f"| rationale F1 | {f1:.4f} |" in card
+    threshold = RationaleForSequenceClassification.from_pretrained(folder).config.rationale_threshold
+    assert f"threshold ({threshold:.4f})" in card
+    return card
+
+
+def check_snippet(card: str, cwd: Path):
+    """The card's snippet prints what the card says that it prints."""
+    snippet, printed = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)[:2]
+    assert "pipeline(" in snippet
+    actual, expected = eval(run(sys.executable, "-c", snippet, cwd=cwd)), eval(printed)
+    assert actual.keys() == expected.keys() == {"label", "score", "rationale", "sparsity", "truncated"}
+    assert actual["label"] == expected["label"] in ("negative", "positive")
+    assert actual["score"] == pytest.approx(expected["score"], abs=1e-4)
+    assert [span["text"] for span in actual["rationale"]] == [span["text"] for span in expected["rationale"]]
+
+
+def test_train_writes_a_complete_model_folder_and_resumes(tmp_path):
+    output = run(sys.executable, str(TRAIN), *TINY, "--output_dir", "out", cwd=tmp_path)
+    assert "out/README.md" in output
+    card = check_model_folder(tmp_path / "out")
+    check_snippet(card, tmp_path)
+    assert "examples/train.py --dataset aspect_reviews" in card and "--sparsity 0.15" in card
+    first = json.loads((tmp_path / "out" / "trainer_state.json").read_text())
+    assert first["global_step"] == 4
+
+    two_epochs = ("--num_train_epochs", "2", "--output_dir", "out", "--resume_from_checkpoint", "last")
+    run(sys.executable, str(TRAIN), *TINY, *two_epochs, cwd=tmp_path)
+    check_model_folder(tmp_path / "out")
+    second = json.loads((tmp_path / "out" / "trainer_state.json").read_text())
+    assert second["global_step"] == 8
+    evaluations = [entry for entry in second["log_history"] if "eval_accuracy" in entry and entry["step"] == 4]
+    assert first["log_history"][0] == evaluations[0], "the first epoch was trained anew"
+
+
+def test_train_takes_a_pretrained_encoder(tmp_path, monkeypatch, capsys):
+    encoder, tokenizer = BACKBONES["bert"](0.1)
+    encoder.save_pretrained(tmp_path / "encoder")
+    tokenizer.save_pretrained(tmp_path / "encoder")
+    flags = ("--encoder", str(tmp_path / "encoder"), "--output_dir", str(tmp_path / "out"), "--warmup_steps", "1")
+    call_train(monkeypatch, *TINY, *flags, "--aspect", "aroma")
+    card = check_model_folder(tmp_path / "out")
+    assert "| masking / pooling | attention / mean |" in card
+    assert "| full-text weight | 1.0 |" in card
+    assert "{'selector|classifier': 0.001}" in card.replace("\\|", "|")
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (("--dataset", "aspect_reviews"), "--output_dir says where the model goes"),
+        (("--output_dir", "out"), "--dataset"),
+        (("--method", "gnostic"), r"--method gnostic: there are \['rnp'"),
+        (("--dataset_options", "{n: 1}"), "--dataset_options is a JSON object; got {n: 1}"),
+        (("--dataset_options", "[1]"), r"--dataset_options is a JSON object; got \[1\]"),
+        (("--dataset_options", '{"n": 1}'), "unexpected keyword argument 'n'"),
+        (("--dataset", "beers"), "There is no corpus 'beers'; choose one of beer, hotel"),
+        (("--aspect", "colour"), "'colour' is not one of them"),
+        (("--encoder", "/nowhere"), "/nowhere"),
+        (("--vectors", "/nowhere.txt"), "No word vectors at /nowhere.txt"),
+        (("--sparsity", "1.5"), "sparsity is the share of tokens to select, between 0 and 1; got 1.5"),
+        (("--selection_level", "letter"), "selection_level is one of .* got 'letter'"),
+        (("--masking", "attention"), "A GRU has no attention to mask"),
+        (("--learning_rate_mapping", "{selector: 1}"), "learning_rate_mapping is not JSON"),
+        (("--sparsitty", "0.1"), "--sparsitty"),
+    ],
+)
+def test_bad_flags_are_told(tmp_path, monkeypatch, capsys, flags, message):
+    incomplete = message in ("--output_dir says where the model goes", "--dataset")
+    complete = flags if incomplete else (*TINY, "--output_dir", str(tmp_path / "out"), *flags)
+    with pytest.raises((SystemExit, ValueError, TypeError, OSError, StrictDataclassError)) as caught:
+        call_train(monkeypatch, *complete)
+    assert re.search(message, f"{caught.value} {capsys.readouterr().err}")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_train_by_accelerate_launch(tmp_path):
+    launcher = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1")
+    run(sys.executable, *launcher, str(TRAIN), *TINY, "--output_dir", "out", cwd=tmp_path)
+    check_model_folder(tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_train_on_two_processes(tmp_path):
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+    run(sys.executable, *launcher, str(TRAIN), *TINY, "--output_dir", "out", cwd=tmp_path)
+    card = check_model_folder(tmp_path / "out")
+    assert "| batch size | 32 |" in card
+    check_snippet(card, tmp_path)
+
+
+def test_quickstart(tmp_path):
+    output = run(
+        sys.executable,
+        str(REPOSITORY / "examples" / "quickstart.py"),
+        "--epochs",
+        "0.2",
+        "--output_dir",
+        "out",
+        cwd=tmp_path,
+    )
+    assert "rationale f1" in output and "random selection" in output
+    page = (tmp_path / "out" / "rationales.html").read_text(encoding="utf-8")
+    assert "Does it smell good?" in page
+    assert RationaleForSequenceClassification.from_pretrained(tmp_path / "out").config.sparsity == 0.15
