@@ -4,8 +4,8 @@
     python benchmarks/real_data.py --data data --only tweets-gru   # one row
 
 Each run is `examples/train.py` in a process of its own, as a user would type it. Runs that have their
-`eval_results.json` are not run again, so that this can be stopped and started. The table goes to standard output; a row
-is the mean over the seeds, and the deviation where there is more than one.
+`eval_results.json` are not run again, so that this can be stopped and started. The table goes to standard output; a
+row is the mean over the seeds, and the deviation where there is more than one.
 """
 
 import argparse
@@ -23,14 +23,15 @@ from tqdm import tqdm
 
 ROOT = Path(__file__).parent.parent
 RATEBEER = (
-    "Training and validation: RateBeer reviews in the file format of Lei et al. (2016), balanced, clear scores only, the "
-    "label weakly correlated with the other aspects' scores; not the BeerAdvocate training set of the papers, which is "
-    "not public any more: another site, a tenth of the size and half the length, so the papers' figures are not to be "
-    "expected. Test: the annotated BeerAdvocate reviews (McAuley et al. 2012), nearly all of them positive."
+    "Training and validation: RateBeer reviews in the file format of Lei et al. (2016), balanced, clear scores only, "
+    "the label weakly correlated with the scores of other aspects. It is not the BeerAdvocate training set of the "
+    "papers, which is not public any more: another site, a tenth of the size and half the length, so the figures of "
+    "the papers are not to be expected. Test: the annotated BeerAdvocate reviews (McAuley et al. 2012), nearly all of "
+    "them positive."
 )
 GRU = "--encoder gru --vectors {data}/glove/glove.6B.100d.txt.gz"
 MINILM = "--encoder .models/minilm-l6"
-BEER = f"--dataset beer --data_dir {{data}}/beer --sparsity 0.15 --max_length 256 --data_description {shlex.quote(RATEBEER)}"
+BEER = f"--dataset beer --data_dir {{data}}/beer --sparsity 0.15 --max_length 256 --data_description '{RATEBEER}'"
 EASED = "--full_text_weight 1 --initial_sparsity 0.6"  # ours, not the papers': see RationaleTrainingArguments
 TWEETS = "--dataset tweets --data_dir {data}/tweets --sparsity 0.35"
 MOVIES = "--dataset movies --data_dir {data} --sparsity 0.2"

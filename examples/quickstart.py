@@ -2,9 +2,9 @@
 
     python examples/quickstart.py
 
-The reviews are generated, so that the words that decide are known exactly: how a beer looks, smells and feels, each with
-an opinion of its own, and the label is the opinion on its smell. The model is told the label alone, and has to find
-the words by itself.
+The reviews are generated, so that the words that decide are known exactly: how a beer looks, smells and feels, each
+with an opinion of its own, and the label is the opinion on its smell. The model is told the label alone, and has to
+find the words by itself.
 """
 
 import argparse
@@ -100,8 +100,7 @@ page.write_text(
         results,
         title="Does it smell good? What decided",
         references=[
-            gold_spans(tokens, marks)
-            for tokens, marks in zip(examples["tokens"], examples["rationale"], strict=True)
+            gold_spans(tokens, marks) for tokens, marks in zip(examples["tokens"], examples["rationale"], strict=True)
         ],
     ),
     encoding="utf-8",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from transformers import AttentionInterface, AttentionMaskInterface, initialization as init
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import initialization as init
 from transformers.masking_utils import sdpa_mask
 from transformers.pipelines import PIPELINE_REGISTRY
 
 
-__all__ = ["PIPELINE_REGISTRY", "AttentionInterface", "AttentionMaskInterface", "sdpa_mask", "init"]
+__all__ = ["PIPELINE_REGISTRY", "AttentionInterface", "AttentionMaskInterface", "init", "sdpa_mask"]

@@ -90,7 +90,9 @@ def budget_mask(
     else:
         budget = torch.full_like(available, top_k)
     order = scores.masked_fill(~units.first, -1.0).argsort(dim=1, descending=True, stable=True)
-    rank = torch.empty_like(order).scatter(1, order, torch.arange(order.shape[1], device=order.device).expand_as(order))
+    rank = torch.empty_like(order).scatter(
+        1, order, torch.arange(order.shape[1], device=order.device).expand_as(order)
+    )
     chosen = units.first & (rank < budget)
     # From a unit's first token to all of them.
     chosen = torch.zeros_like(order).scatter_add(1, units.index, chosen.long()).gather(1, units.index) > 0
@@ -110,7 +112,7 @@ def calibrate_threshold(scores: torch.Tensor, sparsity: float) -> float:
     return float((scores[count - 1] + below) / 2)
 
 
-# --- Masked attention -------------------------------------------------------------------------------------------------
+# --- Masked attention ------------------------------------------------------------------------------------------
 
 MASKED_ATTENTION = "rationale"
 

@@ -112,15 +112,19 @@ def write_model_card(
         gold_sparsity=f"{scores['rationale_gold_sparsity']:.4f}" if "rationale_gold_sparsity" in scores else "-",
         command=command,
         training_time=f"{training_seconds:.0f} s" if training_seconds < 600 else f"{training_seconds / 60:.0f} min",
-        versions=(
-            f"transformers {transformers.__version__} and torch {torch.__version__} on "
-            f"{torch.cuda.get_device_name() if torch.cuda.is_available() else f'{torch.get_num_threads()} CPU threads'}"
-        ),
+        versions=f"transformers {transformers.__version__} and torch {torch.__version__} on {_device_name()}",
         limits="" if "rationale_f1" in scores else "Nobody marked rationales in the test split, so none was scored.",
     )
     path = folder / "README.md"
     card.save(path)
     return path
+
+
+def _device_name() -> str:
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    threads = torch.get_num_threads()
+    return f"{threads} CPU thread{'s' * (threads > 1)}"
 
 
 def _split_row(name: str, split, label_names: list[str]) -> list[str]:

@@ -148,7 +148,7 @@ class GruModel(GruPreTrainedModel):
 
 
 def _run(gru: nn.GRU, inputs: torch.Tensor, order: torch.LongTensor) -> torch.Tensor:
-    """Run `gru` over `inputs` (batch, seq, width) in the order given (batch, seq), and put its states back in place."""
+    """Run `gru` over `inputs` (batch, seq, width) in the given order (batch, seq); its states go back in place."""
     states, _ = gru(inputs.gather(1, order.unsqueeze(-1).expand_as(inputs)))
     index = order.unsqueeze(-1).expand_as(states)
     return torch.zeros_like(states).scatter(1, index, states)

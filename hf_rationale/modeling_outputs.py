@@ -1,11 +1,14 @@
-"""What the rationale models return."""
+"""What the rationale models return, and what their two halves pass to each other."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from transformers.utils import ModelOutput
+
+from .masking import Units
 
 
 @dataclass
@@ -40,3 +43,31 @@ class RationaleClassifierOutput(ModelOutput):
     losses: dict[str, torch.FloatTensor] | None = None
     hidden_states: tuple[torch.FloatTensor, ...] | None = None
     attentions: tuple[torch.FloatTensor, ...] | None = None
+
+
+class RationaleInputs(NamedTuple):
+    """A batch as the two players see it. All tensors are of shape (batch, seq) but `labels`, (batch,)."""
+
+    tokens: dict[str, torch.Tensor]  # input_ids, and token_type_ids where given: see `encoder_inputs`
+    attention_mask: torch.Tensor  # 1 for real tokens
+    units: Units  # what can be selected, and what goes together
+    context: torch.Tensor  # 1 for what the predictor always reads: [CLS] and a pair's first segment
+    labels: torch.LongTensor | None
+    options: dict[str, Any]  # of the predictor's encoder: output_hidden_states and output_attentions, where asked for
+
+
+class Selection(NamedTuple):
+    """What the extractor makes of a batch."""
+
+    logits: torch.Tensor  # (batch, seq, 2): leaving out, selecting
+    scores: torch.Tensor  # (batch, seq): probability of being selected
+    mask: torch.Tensor  # (batch, seq): 1 for selected tokens
+
+
+class Prediction(NamedTuple):
+    """What the predictor makes of a rationale."""
+
+    logits: torch.Tensor  # (batch, labels)
+    representation: torch.Tensor  # (batch, hidden): Enc(z), the pooled states before the classifier
+    hidden_states: tuple[torch.Tensor, ...] | None  # of every layer, where asked for
+    attentions: tuple[torch.Tensor, ...] | None

@@ -7,7 +7,7 @@ import inspect
 import os
 from collections.abc import Callable
 from numbers import Integral, Real
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,7 +16,6 @@ from transformers.utils import logging
 
 from .configuration_rationale import RationaleConfig
 from .masking import (
-    Units,
     budget_mask,
     encode_visible,
     mean_over_units,
@@ -27,38 +26,10 @@ from .masking import (
     word_units,
 )
 from .methods.rnp import rnp
-from .modeling_outputs import RationaleClassifierOutput
+from .modeling_outputs import Prediction, RationaleClassifierOutput, RationaleInputs, Selection
 
 
 logger = logging.get_logger(__name__)
-
-
-class RationaleInputs(NamedTuple):
-    """A batch as the two players see it. All tensors are of shape (batch, seq) but `labels`, (batch,)."""
-
-    tokens: dict[str, torch.Tensor]  # input_ids, and token_type_ids where given: see `encoder_inputs`
-    attention_mask: torch.Tensor  # 1 for real tokens
-    units: Units  # what can be selected, and what goes together
-    context: torch.Tensor  # 1 for what the predictor always reads: [CLS] and a pair's first segment
-    labels: torch.LongTensor | None
-    options: dict[str, Any]  # of the predictor's encoder: output_hidden_states and output_attentions, where asked for
-
-
-class Selection(NamedTuple):
-    """What the extractor makes of a batch."""
-
-    logits: torch.Tensor  # (batch, seq, 2): leaving out, selecting
-    scores: torch.Tensor  # (batch, seq): probability of being selected
-    mask: torch.Tensor  # (batch, seq): 1 for selected tokens
-
-
-class Prediction(NamedTuple):
-    """What the predictor makes of a rationale."""
-
-    logits: torch.Tensor  # (batch, labels)
-    representation: torch.Tensor  # (batch, hidden): Enc(z), the pooled states before the classifier
-    hidden_states: tuple[torch.Tensor, ...] | None  # of every layer, where asked for
-    attentions: tuple[torch.Tensor, ...] | None
 
 
 class Extractor(nn.Module):
@@ -192,7 +163,7 @@ class RationaleForSequenceClassification(RationalePreTrainedModel):
             [`~RationaleForSequenceClassification.from_encoder_pretrained`] and `from_pretrained` for trained ones.
     """
 
-    # transformers' Trainer would leave the division by accumulation steps to the model, because forward takes **kwargs.
+    # The Trainer would leave the division by accumulation steps to the model, because forward takes **kwargs.
     accepts_loss_kwargs = False
 
     def __init__(self, config: RationaleConfig):
@@ -242,7 +213,9 @@ class RationaleForSequenceClassification(RationalePreTrainedModel):
             kwargs["special_token_ids"] = _special_token_ids(encoder, extractor.config, tokenizer)
         kwargs.setdefault("pad_token_id", getattr(extractor.config, "pad_token_id", None))
         config = cls.config_class(
-            extractor_config=copy.deepcopy(extractor.config), predictor_config=copy.deepcopy(predictor.config), **kwargs
+            extractor_config=copy.deepcopy(extractor.config),
+            predictor_config=copy.deepcopy(predictor.config),
+            **kwargs,
         )
         model = cls(config)
         for player, source in ((model.extractor, extractor), (model.predictor, predictor)):
@@ -374,7 +347,7 @@ class RationaleForSequenceClassification(RationalePreTrainedModel):
         rationale_top_k: int | None = None,
         rationale_threshold: float | None = None,
     ) -> Selection:
-        """The extractor's half: by the budget given, else sampled in training and by the model's threshold otherwise."""
+        """The extractor's half: by the budget given; else sampled in training, by the model's threshold otherwise."""
         check_budget(rationale_ratio, rationale_top_k, rationale_threshold)
         logits = self.extractor(inputs)
         scores = logits.float().softmax(-1)[..., 1] * inputs.units.selectable
@@ -473,7 +446,7 @@ def _check_mask(mask: torch.Tensor, input_ids: torch.Tensor):
 
 
 def _last_segment(content: torch.BoolTensor, token_type_ids: torch.LongTensor | None) -> torch.BoolTensor:
-    """Where a pair's second segment is; everything for single texts. Without segment ids, special tokens part the two."""
+    """A pair's second segment; everything of single texts. Without segment ids, special tokens part the two."""
     if token_type_ids is not None:
         second = token_type_ids.bool() & content
         return second | ~second.any(1, keepdim=True)
@@ -497,7 +470,7 @@ def _special_token_ids(encoder, config: PreTrainedConfig, tokenizer) -> list[int
     if tokenizer is None and not isinstance(encoder, PreTrainedModel):
         try:
             tokenizer = AutoTokenizer.from_pretrained(encoder)
-            # Where there are no files, transformers makes up a tokenizer of special tokens alone, with indices of its own.
+            # Where there are no files, transformers makes up a tokenizer of special tokens alone, with other indices.
             if tokenizer.vocab_size <= len(tokenizer.all_special_ids):
                 raise ValueError("no vocabulary")
         except (OSError, ValueError):

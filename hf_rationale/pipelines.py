@@ -29,7 +29,9 @@ class RationaleClassificationPipeline(Pipeline):
 
     >>> pipe = pipeline("rationale-classification", model="path-or-hub-id")
     >>> pipe("Pours a clear gold with a thick white head. Smells of nothing.")
-    {'label': 'positive', 'score': 0.97, 'rationale': [{'start': 8, 'end': 42, 'text': 'clear gold with a thick white head', 'score': 0.9}], 'sparsity': 0.5, 'truncated': False}
+    {'label': 'positive', 'score': 0.97,
+     'rationale': [{'start': 8, 'end': 42, 'text': 'clear gold with a thick white head', 'score': 0.9}],
+     'sparsity': 0.5, 'truncated': False}
     ```
     """
 

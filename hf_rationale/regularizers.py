@@ -8,7 +8,7 @@ from .masking import Units
 
 
 def selected_share(mask: torch.Tensor, units: Units) -> torch.Tensor:
-    """Share of each text's units that `mask` (batch, seq) selects: (batch,). Padding and special tokens do not count."""
+    """Share of each text's units that `mask` (batch, seq) selects: (batch,). Padding does not count."""
     counted = units.first.to(mask.dtype)
     return (mask * counted).sum(1) / counted.sum(1).clamp_min(1)
 

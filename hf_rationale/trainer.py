@@ -16,12 +16,12 @@ from transformers import EvalPrediction, Trainer
 from transformers.utils import CONFIG_NAME, logging
 
 from .data.collator import RationaleDataCollator
-from .data.encoding import UNMARKED, encode_rationale_dataset
+from .data.encoding import NO_WORD, encode_rationale_dataset
 from .masking import calibrate_threshold
 from .methods.rnp import rnp
 from .metrics import rationale_f1
-from .modeling_outputs import RationaleClassifierOutput
-from .modeling_rationale import RationaleForSequenceClassification, RationaleInputs
+from .modeling_outputs import RationaleClassifierOutput, RationaleInputs
+from .modeling_rationale import RationaleForSequenceClassification
 from .training_args import RationaleTrainingArguments
 
 
@@ -40,7 +40,7 @@ class RationaleTrainer(Trainer):
       the rationales that people marked are never used for it, nor for choosing the checkpoint.
     - Logged with every loss: its components, and the sparsity that was measured in training.
     - Losses and gradients are means over the examples of an optimizer step, however these are cut into micro-batches
-      and devices (with `sparsity_level="example"`).
+      and, evenly, over devices (with `sparsity_level="example"`).
 
     Args:
         model ([`RationaleForSequenceClassification`]): the model.
@@ -304,12 +304,14 @@ def words_selected(mask: torch.Tensor, word_ids: torch.LongTensor, count: int) -
 
 def rationale_metrics(prediction: EvalPrediction) -> dict[str, Any]:
     r"""
-    Accuracy, balanced accuracy (the mean over classes of their recall), the share of the most frequent label, and,
-    over the words of the texts in which people marked a rationale, the token metrics of [`rationale_f1`].
+    Accuracy, balanced accuracy (the mean over classes of their recall), the share of the most frequent label, the
+    selected share of the words; and, over the texts in which people marked a rationale, the metrics of
+    [`rationale_f1`].
 
     Args:
         prediction: `predictions` are logits (texts, labels) and selected words (texts, words) 0/1; `label_ids` are
-            labels (texts,) and the gold words (texts, words) 0/1, -100 where there is no word or no mark.
+            labels (texts,) and the gold words (texts, words) 0/1, -1 where nobody marked one, -100 where there is no
+            word.
     """
     logits, selected = prediction.predictions
     labels, gold = prediction.label_ids
@@ -320,12 +322,13 @@ def rationale_metrics(prediction: EvalPrediction) -> dict[str, Any]:
         "balanced_accuracy": float(np.mean([correct[labels == label].mean() for label in classes])),
         "majority_share": float(counts.max() / counts.sum()),
     }
-    marked = (gold != UNMARKED).any(1)
+    words = gold != NO_WORD
+    metrics["rationale_sparsity"] = float(selected[words].mean())
+    marked = (gold >= 0).any(1)
     if marked.any():
-        words = gold[marked] != UNMARKED
         scores = rationale_f1(
-            [row[keep] for row, keep in zip(selected[marked], words, strict=True)],
-            [row[keep] for row, keep in zip(gold[marked], words, strict=True)],
+            [row[keep] for row, keep in zip(selected[marked], words[marked], strict=True)],
+            [row[keep] for row, keep in zip(gold[marked], words[marked], strict=True)],
         )
         metrics |= {f"rationale_{name}": value for name, value in scores.items()}
     return metrics

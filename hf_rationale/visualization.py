@@ -211,8 +211,8 @@ def render_html(
     ]
     if references is not None:
         legend += [
-            "<li><u>Marked by people</u></li>",
-            '<li><mark style="--s:0.8"><u>Selected and marked</u></mark></li>',
+            "<li><u>Gold</u></li>",
+            '<li><mark style="--s:0.8"><u>Selected and gold</u></mark></li>',
         ]
     read = "the highlighted words alone"
     if any(_split_pair(text)[0] is not None for text in texts):

@@ -35,13 +35,13 @@ def test_a_column_of_texts_reads_as_one_of_words(tokenizer):
     as_words = encoded(tokenizer, tokens=words, label=[1, 0])
     as_text = encoded(tokenizer, text=[" ".join(text) for text in words], labels=[1, 0])
     assert as_text.to_dict() == as_words.to_dict()
-    assert as_text["rationale"][:] == [[-100] * 3, [-100]]
+    assert as_text["rationale"][:] == [[-1] * 3, [-1]]
 
 
 def test_of_pairs_only_the_second_segment_has_words(word_pieces):
     row = encoded(word_pieces, tokens=[["lovely", "beer"]], query=[["was", "the", "beer", "fresh"]])[0]
     assert row["word_ids"] == [-1] * 6 + [0, 0, 1, -1]
-    assert row["rationale"] == [-100, -100]
+    assert row["rationale"] == [-1, -1]
 
 
 def test_over_long_texts_are_cut_and_told(word_pieces, caplog):

@@ -559,7 +559,7 @@ def test_metrics_are_those_computed_by_hand():
     logits = np.array([[2.0, 1.0], [0.0, 3.0], [5.0, 1.0], [0.0, 1.0]])  # says 0, 1, 0, 1
     labels = np.array([0, 1, 1, 1])
     selected = np.array([[1, 0, 1, 0], [0, 1, 0, 0], [1, 1, 1, 1], [0, 1, 0, 0]])
-    gold = np.array([[1, 1, 0, -100], [-100] * 4, [0, 0, 1, 1], [0, 0, -100, -100]])
+    gold = np.array([[1, 1, 0, -100], [-1, -1, -1, -100], [0, 0, 1, 1], [0, 0, -100, -100]])
     metrics = rationale_metrics(EvalPrediction(predictions=(logits, selected), label_ids=(labels, gold)))
     # Marked texts: 3 + 4 + 2 words. Selected there: 2 + 4 + 1; marked 2 + 2 + 0; both 1 + 2 + 0.
     precision, recall = 3 / 7, 3 / 4
@@ -578,6 +578,14 @@ def test_metrics_are_those_computed_by_hand():
             "rationale_f1_over_oracle": (6 / 11) / oracle,
         }
     )
+
+
+def test_without_marks_the_selected_share_is_still_measured():
+    logits, labels = np.array([[2.0, 1.0], [0.0, 3.0]]), np.array([0, 1])
+    selected, gold = np.array([[1, 0, 0], [0, 1, 0]]), np.array([[-1, -1, -1], [-1, -1, -100]])
+    metrics = rationale_metrics(EvalPrediction(predictions=(logits, selected), label_ids=(labels, gold)))
+    assert metrics["rationale_sparsity"] == pytest.approx(2 / 5)
+    assert "rationale_f1" not in metrics
 
 
 @pytest.mark.parametrize("backbone", ["gru", "bert"])
@@ -622,10 +630,10 @@ def test_gold_beyond_the_maximum_length_counts_as_missed(tmp_path, caplog):
     assert metrics["eval_rationale_gold_sparsity"] == pytest.approx(3 / 10)
 
 
-def test_without_marked_rationales_there_are_no_rationale_metrics(tmp_path):
+def test_without_marked_rationales_the_selected_share_alone_is_measured(tmp_path):
     metrics = make_trainer(tmp_path, eval_dataset=toy_reviews(6, marked=False)).evaluate()
     assert metrics["eval_accuracy"] >= 0
-    assert not [name for name in metrics if "rationale" in name]
+    assert [name for name in metrics if "rationale" in name] == ["eval_rationale_sparsity"]
 
 
 def test_predicting_texts_without_labels(tmp_path):

@@ -218,7 +218,7 @@ def test_html_shows_the_result():
     assert "on average" not in page.shown
     assert page.shown.endswith("positive 97.4% 25.0% selected")
     assert page.titles == [["selected, score 0.90"]]
-    assert "Marked by people" not in page.shown
+    assert "Selected and gold" not in page.shown
     assert [attrs["dir"] for tag, attrs in page.tags if attrs.get("class") == "text"] == ["auto"]
 
 
@@ -230,7 +230,7 @@ def test_html_optional_parts():
     assert "✓ true label: positive" in page.shown
     assert "✗ true label: negative" in page.shown
     assert page.shown.count("truncated") == 1
-    assert "Marked by people" in page.shown
+    assert "Selected and gold" in page.shown
     assert page.golds == [[(0, 4)], []]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from .encoding import UNMARKED
+from .encoding import NO_WORD
 
 
 @dataclass
@@ -21,7 +21,8 @@ class RationaleDataCollator:
         pad_to_multiple_of (*optional*): round lengths up, for hardware that likes it.
 
     Returns (of a call): `input_ids`, `attention_mask`, `token_type_ids` where there are, `word_ids` (-1 at padding),
-    all `(batch, seq)`; `labels` `(batch,)`; `rationale` `(batch, words)`, -100 where there is no word or no mark.
+    all `(batch, seq)`; `labels` `(batch,)`; `rationale` `(batch, words)`, -1 where nobody marked one,
+    -100 where there is no word.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -42,7 +43,7 @@ class RationaleDataCollator:
             batch["word_ids"] = _padded([feature["word_ids"] for feature in features], length, -1, side)
         if "rationale" in features[0]:
             words = max(len(feature["rationale"]) for feature in features)
-            batch["rationale"] = _padded([feature["rationale"] for feature in features], words, UNMARKED, "right")
+            batch["rationale"] = _padded([feature["rationale"] for feature in features], words, NO_WORD, "right")
         if features[0].get("labels") is not None:
             batch["labels"] = torch.tensor([feature["labels"] for feature in features])
         return batch

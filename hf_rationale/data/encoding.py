@@ -9,7 +9,8 @@ from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
 
-UNMARKED = -100  # of words whose rationale nobody marked
+UNMARKED = -1  # a word of a text in which nobody marked a rationale
+NO_WORD = -100  # padding, as the Trainer pads
 
 
 def encode_rationale_dataset(
@@ -29,7 +30,7 @@ def encode_rationale_dataset(
     Returns:
         the dataset with the columns `input_ids`, `attention_mask`, `token_type_ids` (where the tokenizer has them),
         `word_ids` (the index of a token's word, -1 for special tokens and the first segment), `length` (in tokens),
-        `labels` and `rationale` (one entry for every word of the whole text, -100 where nobody marked one).
+        `labels` and `rationale` (one entry for every word of the whole text, -1 where nobody marked one).
 
     Raises:
         ValueError: naming the row, where a text is blank, a rationale is not 0/1 for every word, or a query leaves no

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torch.nn import functional as F
+from transformers import PreTrainedModel
 
-from ..modeling_outputs import RationaleClassifierOutput
+from ..modeling_outputs import RationaleClassifierOutput, RationaleInputs, Selection
 from ..regularizers import coherence, compactness, selected_share
 
 
-if TYPE_CHECKING:
-    from ..modeling_rationale import RationaleForSequenceClassification, RationaleInputs, Selection
-
-
 def rnp(
-    model: RationaleForSequenceClassification,
+    model: PreTrainedModel,
     inputs: RationaleInputs,
     selection: Selection | None = None,
     sparsity: float | None = None,
@@ -24,6 +19,8 @@ def rnp(
     min_{E,P} CE(P(z), y) + Ω(m), with Ω(m) = λ1 | mean(m) − s | + λ2 Σ_t | m_t − m_{t−1} |.
 
     Args:
+        model: with the two halves `select` and `predict`.
+        inputs: a batch.
         selection: the extractor's choice, where it has been made already.
         sparsity: s, where it is not the model's (a schedule).
     """
@@ -46,6 +43,5 @@ def rnp(
         rationale_scores=selection.scores,
         hidden_states=prediction.hidden_states,
         attentions=prediction.attentions,
-        losses=losses
-        and losses | {"sparsity": selected_share(selection.mask.detach(), inputs.units).mean()},
+        losses=losses and losses | {"sparsity": selected_share(selection.mask.detach(), inputs.units).mean()},
     )
