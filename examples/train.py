@@ -20,10 +20,10 @@ from transformers import AutoTokenizer, HfArgumentParser, pipeline, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from hf_rationale import (
+    METHODS,
     GruConfig,
     GruModel,
     RationaleForSequenceClassification,
-    RationaleTrainer,
     RationaleTrainingArguments,
     load_rationale_dataset,
     word_level_tokenizer,
@@ -34,8 +34,18 @@ from hf_rationale.model_card import write_model_card
 
 logger = logging.getLogger("hf_rationale.train")
 
-METHODS = {
-    "rnp": (RationaleTrainer, "RNP (Lei et al. 2016): cross-entropy on the rationale, compactness and coherence."),
+# Asked for the card; invented, because most corpora are not ours to print.
+EXAMPLES = {
+    "beer": "Pours a hazy copper with a thin white head that is gone at once . Smells of wet cardboard .",
+    "hotel": "The room was spotless and the bed was soft , but breakfast was cold and the street was loud .",
+    "movies": "A bloated script and wooden acting sink what could have been a charming little thriller .",
+    "tweets": "my train is late again , worst morning ever",
+    "multirc": {
+        "text": "What did Ann forget ? || Her keys",
+        "text_pair": "Ann locked the door . Her keys lay inside .",
+    },
+    "fever": {"text": "Ann lives in Oslo.", "text_pair": "Ann was born in Oslo . She has lived in Rome since 1990 ."},
+    "aspect_reviews": "the aroma is rotten and stale . the head is gorgeous , and the mouthfeel seems smooth .",
 }
 
 # What works for a GRU from scratch, and for a pretrained encoder; any flag overrides it. A pretrained encoder needs a
@@ -154,8 +164,7 @@ def main():
         tie_word_embeddings=script.encoder == "gru",
     )
 
-    trainer_class, method_description = METHODS[script.method]
-    trainer = trainer_class(
+    trainer = METHODS[script.method](
         model=model,
         args=args,
         train_dataset=dataset["train"],
@@ -170,21 +179,18 @@ def main():
     result = trainer.train(resume_from_checkpoint=resume)
     training_seconds = time.perf_counter() - started
 
+    validation = trainer.evaluate(metric_key_prefix="validation")  # calibrates, so the model is saved after it
     trainer.save_model()
     trainer.save_state()
     trainer.save_metrics("train", result.metrics)
-    trainer.save_metrics("validation", trainer.evaluate(metric_key_prefix="validation"))
+    trainer.save_metrics("validation", validation)
     # From here on "eval" is the test set: annotated by people, and looked at for the first time.
     metrics = trainer.evaluate(dataset["test"], metric_key_prefix="eval")
     trainer.log_metrics("eval", metrics)
     trainer.save_metrics("eval", metrics)
 
     if trainer.is_world_process_zero():
-        first = dataset["test"][0]
-        text = " ".join(first["tokens"])
-        example = {"text": " ".join(first["query"]), "text_pair": text} if "query" in first else text
-        if script.dataset != "aspect_reviews":  # not ours to print
-            example = "The room was spotless and the staff were friendly, but breakfast was cold and overpriced."
+        example = EXAMPLES[script.dataset]
         pipe = pipeline("rationale-classification", model=trainer.model, tokenizer=tokenizer, device="cpu")
         card = write_model_card(
             args.output_dir,
@@ -194,7 +200,7 @@ def main():
             dataset_name=" ".join(filter(None, (script.dataset, script.aspect))),
             data_description=script.data_description or DESCRIPTIONS[script.dataset],
             method=script.method,
-            method_description=method_description,
+            method_description=trainer.description,
             encoder=encoder_description,
             metrics=metrics,
             command=f"accelerate launch {shlex.join([os.path.relpath(sys.argv[0]), *sys.argv[1:]])}",

@@ -33,7 +33,11 @@ PIPELINE_REGISTRY.register_pipeline(
 # Saving a pipeline would otherwise tell its readers to run code from the model's folder; this package is that code.
 del RationaleClassificationPipeline._registered_impl
 
+# The trainers by the name of their method, as on the command line.
+METHODS = {"rnp": RationaleTrainer}
+
 __all__ = [
+    "METHODS",
     "GruConfig",
     "GruModel",
     "RationaleClassificationPipeline",

@@ -134,6 +134,8 @@ class RationaleConfig(PreTrainedConfig):
 
     def validate_ranges(self):
         """Raises `ValueError` where a number makes no sense (NaN included)."""
+        if self.num_labels < 2:
+            raise ValueError(f"A classifier chooses among at least 2 labels; num_labels is {self.num_labels}")
         if not 0 < self.sparsity < 1:
             raise ValueError(f"sparsity is the share of tokens to select, between 0 and 1; got {self.sparsity}")
         for name in ("sparsity_weight", "coherence_weight"):

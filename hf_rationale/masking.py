@@ -188,11 +188,18 @@ AttentionMaskInterface.register(MASKED_ATTENTION, sdpa_mask)
 _WEIGHTS_PASS_DROPOUT = {"mpnet": "MPNetSelfAttention", "deberta-v2": "DisentangledSelfAttention"}
 
 
+def masks_by_hooks(encoder: nn.Module) -> bool:
+    """Whether the attention of this encoder is masked during the call alone, not when it is recomputed."""
+    return encoder.config.model_type in _WEIGHTS_PASS_DROPOUT
+
+
 def supports_masked_attention(encoder: nn.Module) -> bool:
     """Whether [`encode_visible`] can mask the attention of this encoder."""
+    if any(getattr(module, "is_causal", False) for module in encoder.modules()):
+        return False
     if getattr(encoder.config, "conv_kernel_size", 0) and encoder.config.model_type == "deberta-v2":
         return False  # the xlarge models: a convolution over neighbours, beside the attention
-    return encoder.config.model_type in _WEIGHTS_PASS_DROPOUT or bool(encoder._supports_attention_backend)
+    return masks_by_hooks(encoder) or bool(encoder._supports_attention_backend)
 
 
 def encode_visible(
@@ -207,7 +214,7 @@ def encode_visible(
     """
     if not visible.requires_grad:
         return encoder(attention_mask=visible.long(), **inputs)
-    if encoder.config.model_type in _WEIGHTS_PASS_DROPOUT:
+    if masks_by_hooks(encoder):
         with _weights_multiplied(encoder, visible):
             return encoder(attention_mask=attention_mask, **inputs)
     # It stays set: gradient checkpointing runs the layers again after this call. Without `visible` it is plain sdpa.

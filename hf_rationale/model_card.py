@@ -105,7 +105,9 @@ def write_model_card(
         label_names=label_names,
         method_description=method_description,
         hyperparameters=_hyperparameters(config, args, method, encoder),
-        selection_metric=(args.metric_for_best_model or "loss").replace("_", " "),
+        checkpoint=f"the best by {(args.metric_for_best_model or 'loss').replace('_', ' ')} on the validation set"
+        if args.load_best_model_at_end
+        else "the last",
         threshold=f"{config.rationale_threshold:.4f}",
         test_texts=f"{len(dataset['test']):,}",
         scores={_SCORES[name]: f"{value:.4f}" for name, value in scores.items()},
@@ -145,7 +147,8 @@ def _hyperparameters(config, args: RationaleTrainingArguments, method: str, enco
         "sparsity weight λ1 / level": f"{config.sparsity_weight} / {config.sparsity_level}",
         "coherence weight λ2": config.coherence_weight,
         "full-text weight": args.full_text_weight,
-        "initial sparsity": args.initial_sparsity,
+        "initial sparsity": args.initial_sparsity
+        and f"{args.initial_sparsity}, annealed over {args.sparsity_warmup_ratio:.0%} of the steps",
         "learning rate": args.learning_rate,
         "learning rates by part": args.learning_rate_mapping,
         "schedule / optimizer": f"{getattr(args.lr_scheduler_type, 'value', args.lr_scheduler_type)} / "
@@ -155,4 +158,4 @@ def _hyperparameters(config, args: RationaleTrainingArguments, method: str, enco
         "max length": args.max_length,
         "seed": args.seed,
     }
-    return {name: value for name, value in values.items() if value not in (None, 0.0)} | {"seed": args.seed}
+    return {name: value for name, value in values.items() if value is not None}

@@ -58,7 +58,8 @@ class GruModel(GruPreTrainedModel):
 
     def train(self, mode: bool = True) -> GruModel:
         # Loading a checkpoint makes new parameters, which are trainable; its last step is `eval()`.
-        self.embeddings.weight.requires_grad_(not self.config.freeze_embeddings)
+        if self.config.freeze_embeddings:
+            self.embeddings.weight.requires_grad_(False)
         return super().train(mode)
 
     def get_input_embeddings(self) -> nn.Embedding:

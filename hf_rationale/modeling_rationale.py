@@ -6,6 +6,7 @@ import copy
 import inspect
 import os
 from collections.abc import Callable
+from dataclasses import fields
 from numbers import Integral, Real
 from typing import Any
 
@@ -18,6 +19,7 @@ from .configuration_rationale import RationaleConfig
 from .masking import (
     budget_mask,
     encode_visible,
+    masks_by_hooks,
     mean_over_units,
     sample_mask,
     supports_masked_attention,
@@ -178,7 +180,7 @@ class RationaleForSequenceClassification(RationalePreTrainedModel):
         self.predictor = Predictor(config)
         self.supports_gradient_checkpointing = any(
             player.encoder.supports_gradient_checkpointing for player in (self.extractor, self.predictor)
-        )
+        ) and not (config.masking == "attention" and masks_by_hooks(self.predictor.encoder))
         if config.tie_word_embeddings:
             tied = _embedding_name(self, self.predictor.encoder)
             self._tied_weights_keys = {tied: _embedding_name(self, self.extractor.encoder)}
@@ -206,9 +208,13 @@ class RationaleForSequenceClassification(RationalePreTrainedModel):
         Raises:
             OSError: where there is no such encoder.
             StrictDataclassError: where a field is out of its range, or the two encoders do not fit each other.
+            TypeError: where the config has no such field.
         """
+        known = {field.name for field in fields(cls.config_class)} | {"num_labels"}
+        if unknown := sorted(set(kwargs) - known):
+            raise TypeError(f"{cls.config_class.__name__} has no {', '.join(unknown)}")
         extractor = _load_encoder(encoder)
-        predictor = _load_encoder(encoder if predictor is None else predictor)
+        predictor = extractor if predictor is None else _load_encoder(predictor)
         if "special_token_ids" not in kwargs:
             kwargs["special_token_ids"] = _special_token_ids(encoder, extractor.config, tokenizer)
         kwargs.setdefault("pad_token_id", getattr(extractor.config, "pad_token_id", None))
@@ -267,7 +273,8 @@ class RationaleForSequenceClassification(RationalePreTrainedModel):
             token_type_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*): segments; of a
                 pair only the second segment can be selected, and the first is always read.
             word_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*): index of the word that
-                a token belongs to, -1 for what cannot be selected. Needed to select by word.
+                a token belongs to, -1 for what cannot be selected. Needed to select by word; and, where the tokenizer
+                gives no `token_type_ids`, to tell a pair from a text that itself names a special token.
             labels (`torch.LongTensor` of shape `(batch_size,)`, *optional*): class indices.
             rationale_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*): the predictor reads
                 exactly this instead of the extractor's choice; special tokens and padding are left out of it.
@@ -382,12 +389,21 @@ class RationaleForSequenceClassification(RationalePreTrainedModel):
                 f"A text of {input_ids.shape[1]} tokens is longer than the encoder's {limit} positions. Tokenize with "
                 f"truncation=True, max_length={limit}; what is cut off cannot be selected."
             )
-        if labels is not None and (labels.is_floating_point() or labels.shape != input_ids.shape[:1]):
+        if input_ids.dtype not in (torch.int64, torch.int32):
+            raise ValueError(f"input_ids holds token indices, whole numbers; got {input_ids.dtype}")
+        if labels is not None and (labels.dtype != torch.int64 or labels.shape != input_ids.shape[:1]):
             raise ValueError(
-                f"labels holds one class index for each text, shape {tuple(input_ids.shape[:1])}; got {labels.dtype} "
-                f"of shape {tuple(labels.shape)}"
+                f"labels holds one class index for each text, torch.int64 of shape {tuple(input_ids.shape[:1])}; got "
+                f"{labels.dtype} of shape {tuple(labels.shape)}"
             )
         # Only where it costs nothing: on an accelerator it would make the host wait in every step.
+        if input_ids.device.type == "cpu":
+            low, high = int(input_ids.min()), int(input_ids.max())
+            if low < 0 or high >= self.config.vocab_size:
+                raise ValueError(
+                    f"input_ids hold {low if low < 0 else high}, but the encoders know {self.config.vocab_size} "
+                    "tokens. Tokenize with the tokenizer of this model."
+                )
         if attention_mask is not None and attention_mask.device.type == "cpu":
             empty = ~attention_mask.bool().any(1)
             if empty.any():
@@ -458,7 +474,7 @@ def _last_segment(content: torch.BoolTensor, token_type_ids: torch.LongTensor | 
 
 def _load_encoder(encoder: str | os.PathLike | PreTrainedModel) -> PreTrainedModel:
     if isinstance(encoder, PreTrainedModel):
-        return encoder
+        return encoder.base_model
     config = AutoConfig.from_pretrained(encoder)
     if isinstance(config, RationaleConfig):
         raise ValueError(f"{encoder} is a rationale model already; load it with from_pretrained.")
@@ -467,8 +483,10 @@ def _load_encoder(encoder: str | os.PathLike | PreTrainedModel) -> PreTrainedMod
 
 def _special_token_ids(encoder, config: PreTrainedConfig, tokenizer) -> list[int]:
     """The tokens that carry no content. An unknown word is a word all the same, so [UNK] is not one of them."""
-    if tokenizer is None and not isinstance(encoder, PreTrainedModel):
+    if tokenizer is None:
         try:
+            if isinstance(encoder, PreTrainedModel):
+                raise ValueError("a model has no tokenizer")
             tokenizer = AutoTokenizer.from_pretrained(encoder)
             # Where there are no files, transformers makes up a tokenizer of special tokens alone, with other indices.
             if tokenizer.vocab_size <= len(tokenizer.all_special_ids):
@@ -476,8 +494,8 @@ def _special_token_ids(encoder, config: PreTrainedConfig, tokenizer) -> list[int
         except (OSError, ValueError):
             tokenizer = None
             logger.warning(
-                f"No tokenizer beside {encoder}, so the special tokens are taken from the encoder's config, which may "
-                "lack some. Pass tokenizer=…, or special_token_ids=[…]."
+                "No tokenizer was given or found, so the special tokens are taken from the encoder's config, which "
+                "may lack some; these could then be selected. Pass tokenizer=…, or special_token_ids=[…]."
             )
     if tokenizer is not None:
         return sorted(set(tokenizer.all_special_ids) - {tokenizer.unk_token_id})

@@ -97,8 +97,8 @@ class RationaleClassificationPipeline(Pipeline):
         texts = (inputs["text"], inputs["text_pair"]) if pair else (inputs,)
         max_length = self.model.max_length
         if max_length is not None and pair:
-            room = max_length - len(self.tokenizer(texts[0], add_special_tokens=True)["input_ids"])
-            if room < 2:
+            query = self.tokenizer(texts[0], add_special_tokens=False)["input_ids"]
+            if len(query) + self.tokenizer.num_special_tokens_to_add(pair=True) >= max_length:
                 raise ValueError(f"The query alone fills the model's {max_length} tokens; shorten it.")
         encoded = self.tokenizer(
             *texts,

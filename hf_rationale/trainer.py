@@ -48,6 +48,10 @@ class RationaleTrainer(Trainer):
         kwargs: as of [`~transformers.Trainer`]; `processing_class` is the tokenizer.
     """
 
+    description = (
+        "RNP (Lei et al. 2016): cross-entropy on the rationale, compactness and coherence."  # for model cards
+    )
+
     def __init__(
         self,
         model: RationaleForSequenceClassification,
@@ -63,7 +67,10 @@ class RationaleTrainer(Trainer):
             raise ValueError("Pass the tokenizer as processing_class: it tokenizes and pads.")
         if kwargs.get("compute_loss_func") is not None:
             raise ValueError("compute_loss_func has no effect here; override RationaleTrainer.objective instead.")
-        self._max_length = args.max_length or model.max_length
+        limit = model.max_length
+        if args.max_length is not None and limit is not None and args.max_length > limit:
+            raise ValueError(f"max_length is {args.max_length}, but the encoder has positions for {limit} tokens.")
+        self._max_length = args.max_length or limit
         self.processing_class = processing_class
         super().__init__(
             model=model,
@@ -91,7 +98,7 @@ class RationaleTrainer(Trainer):
         self, model: RationaleForSequenceClassification, inputs: RationaleInputs
     ) -> RationaleClassifierOutput:
         """What one forward call of the wrapped module computes in training: RNP, and the full-text term if asked."""
-        output = rnp(model, inputs, sparsity=self.target_sparsity)
+        output = rnp(model, inputs, sparsity=self.target_sparsity(model.config.sparsity))
         if self.args.full_text_weight:
             full_text = model.predict(inputs, inputs.units.selectable.to(model.dtype)).logits
             term = self.args.full_text_weight * F.cross_entropy(full_text.float(), inputs.labels)
@@ -99,10 +106,9 @@ class RationaleTrainer(Trainer):
             output.losses["full_text"] = term
         return output
 
-    @property
-    def target_sparsity(self) -> float:
-        """s at this step: the model's, or on the way to it from `initial_sparsity`."""
-        final, start = self.accelerator.unwrap_model(self.model).config.sparsity, self.args.initial_sparsity
+    def target_sparsity(self, final: float) -> float:
+        """s at this step: the model's `final` one, or on the way to it from `initial_sparsity`."""
+        start = self.args.initial_sparsity
         if start is None:
             return final
         progress = self.state.global_step / max(1, self.args.sparsity_warmup_ratio * self.state.max_steps)
@@ -200,13 +206,12 @@ class RationaleTrainer(Trainer):
             self.calibrate()
         eval_dataset = self._encoded(eval_dataset, self.model.config.num_labels)
         metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
-        accuracy = metrics.get(f"{metric_key_prefix}_accuracy")
-        majority = metrics.get(f"{metric_key_prefix}_majority_share")
-        at_chance = accuracy is not None and majority is not None and accuracy <= majority
-        if at_chance and self.is_world_process_zero():
+        accuracy, chance = metrics.get(f"{metric_key_prefix}_balanced_accuracy"), 1 / self.model.config.num_labels
+        if accuracy is not None and accuracy <= chance and self.is_world_process_zero():
             logger.warning(
-                f"Accuracy is at chance ({accuracy:.3f}; the most frequent label alone gives {majority:.3f}): the "
-                "predictor has learned nothing from what is selected yet."
+                f"Accuracy is at chance (balanced over the labels {accuracy:.3f}, of {chance:.3f}): the predictor has "
+                "learned nothing from what is selected yet. Where that lasts, train longer, with another learning "
+                "rate, or ease the start (full_text_weight, initial_sparsity)."
             )
         return metrics
 

@@ -230,7 +230,7 @@ def test_annealing_goes_from_the_initial_to_the_final_sparsity(tmp_path):
 
     class Watch(TrainerCallback):
         def on_step_begin(self, args, state, control, **kwargs):
-            targets.append(trainer.target_sparsity)
+            targets.append(trainer.target_sparsity(trainer.model.config.sparsity))
 
     trainer.add_callback(Watch())
     trainer.train()

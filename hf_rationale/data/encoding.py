@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 from datasets import Dataset
+from tokenizers import Encoding
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
@@ -21,8 +23,8 @@ def encode_rationale_dataset(
 
     Args:
         dataset: with a column `tokens` (lists of words) or `text` (strings); and, where there are, `label` (or
-            `labels`), `rationale` (0/1 for every word of `tokens`, None where nobody marked one), and `query`, of the
-            type of the first: a first segment, always read and never selected.
+            `labels`), `rationale` (0/1 for every word, of `text` the tokenizer's words; None where nobody marked one),
+            and `query`, of the type of the first: a first segment, always read and never selected.
         tokenizer: a fast tokenizer.
         max_length: cut texts to so many tokens (of a pair, the second segment). A warning says how many were cut;
             what is cut off cannot be selected, and gold words in it count as missed.
@@ -57,10 +59,12 @@ def encode_rationale_dataset(
             if not any(word.strip() for word in words):
                 raise ValueError(f"Row {row} of the dataset is blank; drop it.")
         segments = (texts,) if queries is None else (queries, texts)
+        if source == "tokens":
+            # Read as running text, as the pipeline will: word by word, a byte-level tokenizer would miss the blanks.
+            segments = [[" ".join(words) for words in segment] for segment in segments]
         try:
             encoded = tokenizer(
                 *segments,
-                is_split_into_words=source == "tokens",
                 truncation=False if max_length is None else "longest_first" if queries is None else "only_second",
                 max_length=max_length,
                 return_overflowing_tokens=False,
@@ -73,13 +77,9 @@ def encode_rationale_dataset(
                 f"{max_length} tokens. Raise max_length, or shorten the query."
             ) from None
         columns = dict(encoded)
-        last = len(segments) - 1
         columns["word_ids"] = [
-            [
-                word if segment == last else -1
-                for word, segment in zip(encoding.word_ids, encoding.sequence_ids, strict=True)
-            ]
-            for encoding in encoded.encodings
+            _word_ids(encoding, len(segments) - 1, text if source == "tokens" else None)
+            for encoding, text in zip(encoded.encodings, texts, strict=True)
         ]
         columns["length"] = [len(ids) for ids in columns["input_ids"]]
         columns["truncated"] = [bool(encoding.overflowing) for encoding in encoded.encodings]
@@ -88,7 +88,10 @@ def encode_rationale_dataset(
         if source == "tokens":
             counts = [len(text) for text in texts]
         else:
-            counts = [max(words, default=-1) + 1 for words in columns["word_ids"]]
+            counts = [  # of the whole text, also of what was cut off
+                1 + max(max(_word_ids(part, len(segments) - 1), default=-1) for part in (whole, *whole.overflowing))
+                for whole in encoded.encodings
+            ]
         columns["rationale"] = [
             _checked_rationale(row, rationale, count)
             for row, rationale, count in zip(rows, batch.get("rationale") or [None] * len(rows), counts, strict=True)
@@ -104,6 +107,17 @@ def encode_rationale_dataset(
             "count as missed."
         )
     return encoded.remove_columns("truncated")
+
+
+def _word_ids(encoding: Encoding, segment: int, words: list[str] | None = None) -> list[int]:
+    """For every token the word that it belongs to: of `words` joined by blanks, or else the tokenizer's own."""
+    if words is None:
+        ids = [-1 if word is None else word for word in encoding.word_ids]
+    else:
+        behind = np.cumsum([len(word) + 1 for word in words])
+        # The last character counts: some tokens begin with the blank before their word.
+        ids = np.searchsorted(behind, [max(start, end - 1) for start, end in encoding.offsets], side="right").tolist()
+    return [word if of == segment else -1 for word, of in zip(ids, encoding.sequence_ids, strict=True)]
 
 
 def _checked_rationale(row: int, rationale: list[int] | None, count: int) -> list[int]:

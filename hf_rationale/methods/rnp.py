@@ -27,7 +27,7 @@ def rnp(
     config = model.config
     selection = selection or model.select(inputs)
     prediction = model.predict(inputs, selection.mask)
-    losses = None
+    loss = losses = None
     if inputs.labels is not None:
         target = config.sparsity if sparsity is None else sparsity
         losses = {
@@ -36,12 +36,14 @@ def rnp(
             * compactness(selection.mask, inputs.units, target, config.sparsity_level),
             "coherence": config.coherence_weight * coherence(selection.mask, inputs.units),
         }
+        loss = sum(losses.values())
+        losses["sparsity"] = selected_share(selection.mask.detach(), inputs.units).mean()
     return RationaleClassifierOutput(
-        loss=None if losses is None else sum(losses.values()),
+        loss=loss,
         logits=prediction.logits,
         rationale_mask=selection.mask,
         rationale_scores=selection.scores,
         hidden_states=prediction.hidden_states,
         attentions=prediction.attentions,
-        losses=losses and losses | {"sparsity": selected_share(selection.mask.detach(), inputs.units).mean()},
+        losses=losses,
     )
