@@ -102,6 +102,16 @@ def test_train_writes_a_complete_model_folder_and_resumes(tmp_path):
     assert first["log_history"][0] == evaluations[0], "the first epoch was trained anew"
 
 
+def test_the_saved_threshold_is_the_scored_one_without_checkpoints(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "out"
+    flags = ("--eval_strategy", "no", "--save_strategy", "no", "--load_best_model_at_end", "False")
+    call_train(monkeypatch, *TINY, *flags, "--coherence_weight", "0", "--output_dir", str(folder))
+    card = check_model_folder(folder)
+    assert RationaleForSequenceClassification.from_pretrained(folder).config.rationale_threshold != 0.5
+    assert "The checkpoint is the last;" in card
+    assert "| coherence weight λ2 | 0.0 |" in card
+
+
 def test_train_takes_a_pretrained_encoder(tmp_path, monkeypatch, capsys):
     encoder, tokenizer = BACKBONES["bert"](0.1)
     encoder.save_pretrained(tmp_path / "encoder")

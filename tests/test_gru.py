@@ -107,6 +107,12 @@ def test_frozen_word_vectors_stay_frozen(frozen: bool, tmp_path):
     torch.testing.assert_close(loaded.embeddings.weight, model.embeddings.weight, **EXACT)
 
 
+def test_what_a_user_froze_stays_frozen():
+    model = GruModel(GruConfig(vocab_size=50, embedding_size=6, hidden_size=10)).requires_grad_(False)
+    for each in (model.train(), model.eval()):
+        assert not any(parameter.requires_grad for parameter in each.parameters())
+
+
 # --- Word vectors --------------------------------------------------------------------------------------------------
 
 GLOVE = "the 0.1 0.2 0.3\ncat -1 2e-1 3.5\nsat 4 5 6\n"

@@ -18,6 +18,7 @@ from transformers import (
     AutoModelForSequenceClassification,
     BertForMaskedLM,
     DebertaV2Config,
+    LlamaConfig,
     PreTrainedModel,
     set_seed,
 )
@@ -565,9 +566,33 @@ class TestFromEncoder:
         AutoModel.from_config(ENCODERS["roberta"].config()).save_pretrained(tmp_path)
         with caplog.at_level(logging.WARNING):
             model = RationaleForSequenceClassification.from_encoder_pretrained(tmp_path)
-        assert "No tokenizer beside" in caplog.text
+        assert "No tokenizer was given or found" in caplog.text
         assert model.config.special_token_ids == [0, 1, 2]
         assert model.config.pad_token_id == 1
+
+    def test_an_encoder_without_a_tokenizer_warns_too(self, caplog):
+        with caplog.at_level(logging.WARNING):
+            RationaleForSequenceClassification.from_encoder_pretrained(GruModel(ENCODERS["gru"].config()))
+        assert "No tokenizer was given or found" in caplog.text
+
+    def test_a_classifier_gives_its_encoder(self):
+        classifier = AutoModelForSequenceClassification.from_config(ENCODERS["bert"].config())
+        model = RationaleForSequenceClassification.from_encoder_pretrained(classifier, special_token_ids=[0])
+        weight = classifier.bert.embeddings.word_embeddings.weight
+        torch.testing.assert_close(model.extractor.encoder.embeddings.word_embeddings.weight, weight, **EXACT)
+
+    def test_a_field_that_does_not_exist_is_named(self):
+        with pytest.raises(TypeError, match="RationaleConfig has no sparsty"):
+            RationaleForSequenceClassification.from_encoder_pretrained(
+                GruModel(ENCODERS["gru"].config()), special_token_ids=[0], sparsty=0.1
+            )
+
+    def test_causal_attention_is_refused(self):
+        config = LlamaConfig(
+            vocab_size=50, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2
+        )
+        with pytest.raises(ValueError, match="use masking='zero'"):
+            RationaleForSequenceClassification(RationaleConfig(extractor_config=config, predictor_config=config))
 
     def test_tied_and_frozen_word_vectors_stay_so(self, tmp_path):
         config = ENCODERS["gru"].config()
@@ -631,6 +656,9 @@ def _batch(**changes) -> Batch:
 
 
 BAD_INPUTS = {
+    "token indices that are no whole numbers": ({"input_ids": torch.ones(2, 8)}, "whole numbers"),
+    "an index beyond the vocabulary": ({"input_ids": torch.full((2, 8), 10_000)}, "input_ids hold 10000"),
+    "labels of another integer type": ({"labels": torch.tensor([0, 1], dtype=torch.int32)}, "torch.int64"),
     "mask of the wrong length": ({"rationale_mask": torch.ones(2, 7)},
         r"rationale_mask has an entry .* \(2, 8\); got \(2, 7\)"),
     "mask of one text": ({"rationale_mask": torch.ones(8)}, r"rationale_mask has an entry .* got \(8,\)"),
@@ -712,6 +740,7 @@ BAD_CONFIGS = {
     "temperature infinite": ({"temperature": float("inf")}, "temperature is"),
     "threshold above 1": ({"rationale_threshold": 1.1}, "rationale_threshold is in"),
     "threshold NaN": ({"rationale_threshold": float("nan")}, "rationale_threshold is in"),
+    "one label": ({"num_labels": 1}, "chooses among at least 2 labels"),
     "dropout 1": ({"classifier_dropout": 1.0}, "classifier_dropout is in"),
     "special tokens of a wrong type": ({"special_token_ids": ["[CLS]"]}, "Field 'special_token_ids' with value"),
     "unknown encoder": ({"extractor_config": {"model_type": "nonesuch"}},

@@ -19,6 +19,7 @@ from hf_rationale import (
     RationaleForSequenceClassification,
     word_level_tokenizer,
 )
+from hf_rationale.data import encode_rationale_dataset
 from hf_rationale.pipelines import rationale_spans
 
 
@@ -85,6 +86,23 @@ def byte_level() -> PreTrainedTokenizerFast:
 
 
 TOKENIZERS = {"gru": lambda: word_level_tokenizer(WORDS), "bert": word_piece, "roberta": byte_level}
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_training_and_asking_read_the_same_tokens(name):
+    """Word by word, a byte-level tokenizer would miss the blanks that it sees in running text."""
+    tokenizer = TOKENIZERS[name]()
+    words = ["the", "good", "beer", "is", "n't", "übel", ",", "\xa0", "ok"]
+    row = encode_rationale_dataset(Dataset.from_dict({"tokens": [words]}), tokenizer)[0]
+    encoding = tokenizer(" ".join(words))
+    assert row["input_ids"] == encoding["input_ids"]
+    starts = [sum(len(word) + 1 for word in words[:index]) for index in range(len(words) + 1)]
+    for word, (start, end), special in zip(
+        row["word_ids"], encoding.encodings[0].offsets, encoding.encodings[0].special_tokens_mask, strict=True
+    ):
+        assert special == (word == -1)
+        if not special:
+            assert starts[word] - 1 <= start and end <= starts[word + 1]
 
 
 def make_pipeline(encoder: str, level: str = "word", side: str = "right") -> RationaleClassificationPipeline:

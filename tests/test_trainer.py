@@ -376,12 +376,12 @@ def test_collapsed_selection_is_told(tmp_path, caplog, bias, what):
         assert "Raise sparsity_weight" in messages[0]
 
 
-@pytest.mark.parametrize("accuracy, told", [(0.4, True), (0.55, True), (0.6, False)])
+@pytest.mark.parametrize("accuracy, told", [(0.4, True), (0.5, True), (0.55, False)])
 def test_accuracy_at_chance_is_told(tmp_path, caplog, accuracy, told):
     trainer = make_trainer(tmp_path)
-    trainer.compute_metrics = lambda prediction: {"accuracy": accuracy, "majority_share": 0.55}
+    trainer.compute_metrics = lambda prediction: {"accuracy": 0.9, "balanced_accuracy": accuracy}
     trainer.evaluate()
-    assert [f"({accuracy:.3f}" in message for message in warnings_of(caplog)] == [True] * told
+    assert [f"labels {accuracy:.3f}, of 0.500" in message for message in warnings_of(caplog)] == [True] * told
 
 
 @pytest.mark.parametrize(
