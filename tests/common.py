@@ -104,10 +104,11 @@ ENCODERS = {
             sep_token_id=2,
         ),
     ),
+    # A window as wide as any text here: all layers attend globally.
     "modernbert_global": Backbone(
         lambda: ModernBertConfig(
             **_SHAPE,
-            global_attn_every_n_layers=1,
+            local_attention=1024,
             pad_token_id=0,
             bos_token_id=1,
             cls_token_id=1,
