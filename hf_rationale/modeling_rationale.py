@@ -491,7 +491,7 @@ def _special_token_ids(encoder, config: PreTrainedConfig, tokenizer) -> list[int
             # Where there are no files, transformers makes up a tokenizer of special tokens alone, with other indices.
             if tokenizer.vocab_size <= len(tokenizer.all_special_ids):
                 raise ValueError("no vocabulary")
-        except (OSError, ValueError):
+        except (ImportError, OSError, ValueError):  # which one depends on the version and on what is installed
             tokenizer = None
             logger.warning(
                 "No tokenizer was given or found, so the special tokens are taken from the encoder's config, which "
