@@ -184,7 +184,7 @@ def main():
     trainer.save_state()
     trainer.save_metrics("train", result.metrics)
     trainer.save_metrics("validation", validation)
-    # From here on "eval" is the test set: annotated by people, and looked at for the first time.
+    # From here on "eval" is the test set: annotated by people, and not used for anything above.
     metrics = trainer.evaluate(dataset["test"], metric_key_prefix="eval")
     trainer.log_metrics("eval", metrics)
     trainer.save_metrics("eval", metrics)
