@@ -1,16 +1,18 @@
-"""Train on real corpora with several seeds, and tabulate what came out.
+"""Train on real corpora, with every method and several seeds, and tabulate what came out.
 
-    python benchmarks/real_data.py --data data --jobs 2            # everything
-    python benchmarks/real_data.py --data data --only tweets-gru   # one row
+    python benchmarks/real_data.py --data data --jobs 2                                    # everything
+    python benchmarks/real_data.py --data data --only tweets --methods rnp n2r --seeds 0   # a part of it
 
-Each run is `examples/train.py` in a process of its own, as a user would type it. Runs that have their
-`eval_results.json` are not run again, so that this can be stopped and started. The table goes to standard output; a
-row is the mean over the seeds, and the deviation where there is more than one.
+Each run is `examples/train.py` in a process of its own, with one thread, as a user would type it. Runs that have their
+`eval_results.json` are not run again, so that this can be stopped and started. A table for each corpus goes to standard
+output; a row is the mean over the seeds, and the deviation where there is more than one. All methods have the same
+budget and settings; threshold and checkpoint are chosen on the validation set.
 """
 
 import argparse
 import json
 import os
+import re
 import shlex
 import statistics
 import subprocess
@@ -35,27 +37,28 @@ BEER = f"--dataset beer --data_dir {{data}}/beer --sparsity 0.15 --max_length 25
 EASED = "--full_text_weight 1 --initial_sparsity 0.6"  # ours, not the papers': see RationaleTrainingArguments
 TWEETS = "--dataset tweets --data_dir {data}/tweets --sparsity 0.35"
 MOVIES = "--dataset movies --data_dir {data} --sparsity 0.2"
-BEER_GRU = f"{GRU} {BEER} --per_device_train_batch_size 64 --num_train_epochs 20"
+BEER_GRU = f"{GRU} {BEER} {EASED} --per_device_train_batch_size 64 --num_train_epochs 10"
 # Over 800 words max-pooling saturates, and 1e-3 moves a mean-pooled GRU hardly at all.
 MOVIES_GRU = (
-    f"{GRU} {MOVIES} --max_length 1024 --pooling mean --per_device_train_batch_size 16 --num_train_epochs 6 "
+    f"{GRU} {MOVIES} {EASED} --max_length 1024 --pooling mean --per_device_train_batch_size 16 --num_train_epochs 6 "
     """--learning_rate 3e-3 --learning_rate_mapping '{{"selector|classifier": 0.02}}'"""
 )
-SEEDS = (0, 1, 2)
-# One row of the table each: the flags of examples/train.py, and the seeds.
-RUNS = {
-    "tweets-gru": (f"{GRU} {TWEETS}", SEEDS),
-    "tweets-gru-eased": (f"{GRU} {TWEETS} {EASED}", SEEDS),
-    "beer-appearance-gru": (f"{BEER_GRU} --aspect appearance", (0,)),
-    "beer-appearance-gru-eased": (f"{BEER_GRU} --aspect appearance {EASED}", SEEDS),
-    "beer-aroma-gru": (f"{BEER_GRU} --aspect aroma", (0,)),
-    "beer-aroma-gru-eased": (f"{BEER_GRU} --aspect aroma {EASED}", SEEDS),
-    "movies-gru": (MOVIES_GRU, (0,)),
-    "movies-gru-eased": (f"{MOVIES_GRU} {EASED}", SEEDS),
-    "tweets-minilm-eased": (f"{MINILM} {TWEETS} --num_train_epochs 2", (0,)),
-    "beer-appearance-minilm-eased": (f"{MINILM} {BEER} --aspect appearance --num_train_epochs 4", (0,)),
-    "beer-aroma-minilm-eased": (f"{MINILM} {BEER} --aspect aroma --num_train_epochs 4", (0,)),
+HOTEL_GRU = (
+    f"{GRU} --dataset hotel --data_dir {{data}}/hotel --aspect cleanliness --sparsity 0.12 --max_length 256 {EASED} "
+    "--per_device_train_batch_size 64 --num_train_epochs 10"
+)
+# The flags of examples/train.py, but for the method and the seed. The same for every method.
+CORPORA = {
+    "tweets": f"{GRU} {TWEETS} --num_train_epochs 6",
+    "beer-appearance": f"{BEER_GRU} --aspect appearance",
+    "beer-aroma": f"{BEER_GRU} --aspect aroma",
+    "beer-palate": f"{BEER_GRU} --aspect palate",
+    "hotel-cleanliness": HOTEL_GRU,
+    "movies": MOVIES_GRU,
+    "tweets-minilm": f"{MINILM} {TWEETS} --num_train_epochs 2",
+    "beer-aroma-minilm": f"{MINILM} {BEER} --aspect aroma --num_train_epochs 4",
 }
+METHODS = ("rnp", "fr", "n2r", "n2r_mmi", "ver", "a2i", "fr+a2i", "n2r_mmi+ver")
 COLUMNS = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced",
@@ -68,24 +71,28 @@ COLUMNS = {
 }
 
 
-def run(name: str, seed: int, places: dict[str, str], output: Path) -> dict[str, float]:
+def run(corpus: str, method: str, seed: int, places: dict[str, str], output: Path) -> dict[str, float]:
     """Train once, unless that has been done; the test scores and the training time in seconds."""
-    folder = (ROOT / output).resolve() / f"rnp-{name}-seed{seed}"
+    folder = (ROOT / output).resolve() / corpus / f"{re.sub('[^a-z0-9_+.]+', '-', method)}-seed{seed}"
     results = folder / "eval_results.json"
     if not results.exists():
         folder.mkdir(parents=True, exist_ok=True)
         command = [
-            *(sys.executable, "examples/train.py", "--method", "rnp", "--seed", str(seed)),
-            *shlex.split(RUNS[name][0].format(**places)),
+            *(sys.executable, "examples/train.py", "--method", *shlex.split(method), "--seed", str(seed)),
+            *shlex.split(CORPORA[corpus].format(**places)),
             *("--output_dir", os.path.relpath(folder, ROOT), "--report_to", "none", "--logging_strategy", "epoch"),
         ]
         with open(folder / "log.txt", "w") as log:
-            status = subprocess.run(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT).returncode
+            environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+            status = subprocess.run(
+                command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT
+            ).returncode
         if status:
-            raise RuntimeError(f"{name}, seed {seed}, ended with status {status}; see {folder / 'log.txt'}")
+            raise RuntimeError(f"{corpus}, {method}, seed {seed}: status {status}; see {folder / 'log.txt'}")
     scores = json.loads(results.read_text())
+    validation = json.loads((folder / "validation_results.json").read_text())["validation_accuracy"]
     seconds = json.loads((folder / "train_results.json").read_text())["train_runtime"]
-    return {column: scores[f"eval_{column}"] for column in COLUMNS} | {"seconds": seconds}
+    return {column: scores[f"eval_{column}"] for column in COLUMNS} | {"validation": validation, "seconds": seconds}
 
 
 def main():
@@ -93,23 +100,30 @@ def main():
     parser.add_argument("--data", default=os.environ.get("HF_RATIONALE_DATA", "data"), help="folder of the corpora")
     parser.add_argument("--minilm", default="sentence-transformers/all-MiniLM-L6-v2", help="its folder or Hub id")
     parser.add_argument("--output", type=Path, default=Path("outputs", "real_data"))
-    parser.add_argument("--only", nargs="*", default=list(RUNS), choices=list(RUNS), help="these rows")
+    parser.add_argument("--only", nargs="*", default=list(CORPORA), choices=list(CORPORA), help="these corpora")
+    parser.add_argument(
+        "--methods", nargs="*", default=METHODS, help="with flags of their own if any: 'n2r --schedule alternating'"
+    )
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     options = parser.parse_args()
 
     places = {"data": options.data, "minilm": options.minilm}
-    jobs = [(name, seed) for name in options.only for seed in RUNS[name][1]]
+    # Seed by seed, so that stopping early leaves all the methods with the same number of them.
+    jobs = [(corpus, method, seed) for corpus in options.only for seed in options.seeds for method in options.methods]
     with ThreadPoolExecutor(options.jobs) as pool:
         done = pool.map(lambda job: run(*job, places, options.output), jobs)
         scores = dict(zip(jobs, tqdm(done, total=len(jobs), desc="runs"), strict=True))
 
-    print(f"| run | seeds | {' | '.join(COLUMNS.values())} | minutes |")
-    print("|---|---|" + "---|" * (len(COLUMNS) + 1))
-    for name in options.only:
-        runs = [scores[name, seed] for seed in RUNS[name][1]]
-        cells = [_mean([run[column] for run in runs], 3) for column in COLUMNS]
-        minutes = _mean([run["seconds"] / 60 for run in runs], 1)
-        print(f"| {name} | {len(runs)} | {' | '.join(cells)} | {minutes} |")
+    for corpus in options.only:
+        print(f"\n**{corpus}**, {len(options.seeds)} seeds\n")
+        print(f"| method | {' | '.join(COLUMNS.values())} | validation accuracy | minutes |")
+        print("|---|" + "---|" * (len(COLUMNS) + 2))
+        for method in options.methods:
+            runs = [scores[corpus, method, seed] for seed in options.seeds]
+            cells = [_mean([run[column] for run in runs], 3) for column in (*COLUMNS, "validation")]
+            minutes = _mean([run["seconds"] / 60 for run in runs], 1)
+            print(f"| {method} | {' | '.join(cells)} | {minutes} |")
 
 
 def _mean(values: list[float], digits: int) -> str:

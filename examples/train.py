@@ -15,6 +15,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from pprint import pformat
+from typing import Any
 
 from transformers import AutoTokenizer, HfArgumentParser, pipeline, set_seed
 from transformers.trainer_utils import get_last_checkpoint
@@ -24,7 +25,9 @@ from hf_rationale import (
     GruConfig,
     GruModel,
     RationaleForSequenceClassification,
+    RationaleTrainer,
     RationaleTrainingArguments,
+    compose,
     load_rationale_dataset,
     word_level_tokenizer,
 )
@@ -74,7 +77,7 @@ class ScriptArguments:
     """What to train on what."""
 
     dataset: str = field(metadata={"help": f"One of {sorted(DESCRIPTIONS)}."})
-    method: str = field(default="rnp", metadata={"help": f"One of {sorted(METHODS)}."})
+    method: str = field(default="rnp", metadata={"help": f"One of {sorted(METHODS)}, or several joined by +."})
     encoder: str = field(default="gru", metadata={"help": "gru, or a folder or Hub id of a transformers encoder."})
     data_dir: str | None = field(default=None, metadata={"help": "Where the corpus is."})
     aspect: str | None = field(default=None, metadata={"help": "Of beer, hotel and aspect_reviews."})
@@ -96,20 +99,33 @@ class ScriptArguments:
     pooling: str | None = field(default=None, metadata={"help": "mean, max or cls."})
 
 
-def parse_arguments() -> tuple[ScriptArguments, RationaleTrainingArguments]:
+def trainer_of(method: str) -> type[RationaleTrainer]:
+    """The trainer of a method, or of several joined by +."""
+    names = method.split("+")
+    if unknown := sorted(set(names) - set(METHODS)):
+        raise SystemExit(f"--method {method}: there is no {', '.join(unknown)}; there are {sorted(METHODS)}")
+    try:
+        return compose(*(METHODS[name] for name in names))
+    except ValueError as error:
+        raise SystemExit(f"--method {method}: {error}") from None
+
+
+def parse_arguments() -> tuple[ScriptArguments, RationaleTrainingArguments, dict[str, Any]]:
+    """What to train, how, and the method's own options."""
     parser = HfArgumentParser((ScriptArguments, RationaleTrainingArguments))
     given = parser.parse_known_args()[0]
     if not given.output_dir:
         raise SystemExit("--output_dir says where the model goes.")
     parser.set_defaults(**(GRU_DEFAULTS if given.encoder == "gru" else PRETRAINED_DEFAULTS))
-    script, training = parser.parse_args_into_dataclasses()
-    if script.method not in METHODS:
-        raise SystemExit(f"--method {script.method}: there are {sorted(METHODS)}")
+    options = parser.add_argument_group(f"options of the method {given.method}")
+    for name, default in trainer_of(given.method).method_options().items():
+        options.add_argument(f"--{name}", type=type(default), default=default, help="(default: %(default)s)")
+    script, training, *method_options = parser.parse_args_into_dataclasses()
     try:
         script.dataset_options = dict(json.loads(script.dataset_options))
     except (TypeError, ValueError):
         raise SystemExit(f"--dataset_options is a JSON object; got {script.dataset_options}") from None
-    return script, training
+    return script, training, vars(method_options[0]) if method_options else {}
 
 
 def find_vectors(script: ScriptArguments) -> Path | None:
@@ -138,7 +154,8 @@ def build_encoder(script: ScriptArguments, train_dataset):
 
 
 def main():
-    script, args = parse_arguments()
+    script, args, method_options = parse_arguments()
+    method = trainer_of(script.method)
     logging.basicConfig(format="%(message)s")
     logging.getLogger("hf_rationale").setLevel(logging.INFO if args.should_log else logging.ERROR)
     set_seed(args.seed)
@@ -162,14 +179,16 @@ def main():
         masking=script.masking,
         pooling=script.pooling,
         tie_word_embeddings=script.encoder == "gru",
+        **method.model_options,
     )
 
-    trainer = METHODS[script.method](
+    trainer = method(
         model=model,
         args=args,
         train_dataset=dataset["train"],
         eval_dataset=dataset["validation"],
         processing_class=tokenizer,
+        **method_options,
     )
     resume = args.resume_from_checkpoint
     if resume == "last":
@@ -201,6 +220,7 @@ def main():
             data_description=script.data_description or DESCRIPTIONS[script.dataset],
             method=script.method,
             method_description=trainer.description,
+            method_options=method_options,
             encoder=encoder_description,
             metrics=metrics,
             command=f"accelerate launch {shlex.join([os.path.relpath(sys.argv[0]), *sys.argv[1:]])}",

@@ -9,6 +9,12 @@ from .compat import PIPELINE_REGISTRY
 from .configuration_gru import GruConfig
 from .configuration_rationale import RationaleConfig
 from .data import RationaleDataCollator, load_rationale_dataset
+from .methods.a2i import A2ITrainer
+from .methods.composition import compose
+from .methods.fr import FRTrainer
+from .methods.n2r import N2RMMITrainer, N2RTrainer
+from .methods.nir import NIRTrainer
+from .methods.ver import VERTrainer
 from .modeling_gru import GruModel
 from .modeling_outputs import RationaleClassifierOutput
 from .modeling_rationale import RationaleForSequenceClassification
@@ -34,12 +40,25 @@ PIPELINE_REGISTRY.register_pipeline(
 del RationaleClassificationPipeline._registered_impl
 
 # The trainers by the name of their method, as on the command line.
-METHODS = {"rnp": RationaleTrainer}
+METHODS = {
+    "rnp": RationaleTrainer,
+    "fr": FRTrainer,
+    "n2r": N2RTrainer,
+    "n2r_mmi": N2RMMITrainer,
+    "ver": VERTrainer,
+    "a2i": A2ITrainer,
+    "nir": NIRTrainer,
+}
 
 __all__ = [
     "METHODS",
+    "A2ITrainer",
+    "FRTrainer",
     "GruConfig",
     "GruModel",
+    "N2RMMITrainer",
+    "N2RTrainer",
+    "NIRTrainer",
     "RationaleClassificationPipeline",
     "RationaleClassifierOutput",
     "RationaleConfig",
@@ -47,6 +66,8 @@ __all__ = [
     "RationaleForSequenceClassification",
     "RationaleTrainer",
     "RationaleTrainingArguments",
+    "VERTrainer",
+    "compose",
     "load_rationale_dataset",
     "word_level_tokenizer",
 ]

@@ -16,6 +16,8 @@ class RationaleConfig(PreTrainedConfig):
             Configuration of the encoder that selects. Any transformers encoder, or [`GruConfig`].
         predictor_config (`PreTrainedConfig` or `dict`):
             Configuration of the encoder that reads the rationale. Both read the same token indices.
+        share_encoder (`bool`, *optional*, defaults to `False`):
+            Whether one encoder serves both players, as in FR (Liu et al. 2022): one module, two heads.
         sparsity (`float`, *optional*, defaults to 0.2):
             The share of real tokens (of words, with `selection_level="word"`) to select, in (0, 1).
         sparsity_weight (`float`, *optional*, defaults to 10.0):
@@ -65,6 +67,7 @@ class RationaleConfig(PreTrainedConfig):
 
     extractor_config: PreTrainedConfig | dict | None = None
     predictor_config: PreTrainedConfig | dict | None = None
+    share_encoder: bool = False
     sparsity: float = 0.2
     sparsity_weight: float | int = 10.0
     coherence_weight: float | int = 1.0
@@ -87,6 +90,14 @@ class RationaleConfig(PreTrainedConfig):
                 if value.get("model_type") not in CONFIG_MAPPING:
                     raise ValueError(f"{key} names no known model_type: {value.get('model_type')!r}")
                 setattr(self, key, CONFIG_MAPPING[value["model_type"]](**value))
+        if self.share_encoder:
+            given = self.predictor_config
+            if given is not None and given.to_dict() != self.extractor_config.to_dict():
+                raise ValueError(
+                    "share_encoder means one encoder for both players, but extractor_config and predictor_config "
+                    "differ. Leave predictor_config out."
+                )
+            self.predictor_config = self.extractor_config
         if self.predictor_config is not None:
             recurrent = self.predictor_config.model_type == "gru"
             self.masking = self.masking or ("zero" if recurrent else "attention")

@@ -72,6 +72,28 @@ def sample_mask(logits: torch.Tensor, units: Units, temperature: float) -> torch
     return (hard + (soft - soft.detach())) * units.selectable
 
 
+def cut_off(mask: torch.Tensor) -> torch.Tensor:
+    """sg(m): the same mask, from which no gradient goes back to whoever selected it (see [`through`])."""
+    return mask.detach().requires_grad_()
+
+
+def through(loss: torch.Tensor, read: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    r"""
+    `loss`, with the predictor's parameters fixed: its gradient goes through `mask` alone, to whoever selected it.
+
+    One pass of the predictor serves two players: the graph stays, for the losses that are the predictor's own. Only
+    the gradient with respect to `read` is taken here, which visits no parameter.
+
+    Args:
+        loss (`torch.FloatTensor`, a scalar): what the player pays for its selection.
+        read (`torch.FloatTensor` of shape `(batch, seq)`): the mask as the predictor has read it, `mask` itself or
+            `cut_off(mask)`.
+        mask (`torch.FloatTensor` of shape `(batch, seq)`): the player's mask.
+    """
+    (slope,) = torch.autograd.grad(loss, read, retain_graph=True)
+    return loss.detach() + (slope * (mask - mask.detach())).sum()
+
+
 def threshold_mask(scores: torch.Tensor, units: Units, threshold: float) -> torch.Tensor:
     """Select the units whose score (batch, seq) reaches `threshold`."""
     return ((scores >= threshold) & units.selectable).to(scores.dtype)

@@ -43,6 +43,7 @@ def write_model_card(
     data_description: str,
     method: str,
     method_description: str,
+    method_options: dict[str, Any],
     encoder: str,
     metrics: dict[str, float],
     command: str,
@@ -58,7 +59,7 @@ def write_model_card(
         model, args: the trained model and its training arguments.
         dataset: its splits, in [`load_rationale_dataset`]'s schema.
         dataset_name, data_description: what the data is, and what it is not.
-        method, method_description: the method's short name, and a sentence on it.
+        method, method_description, method_options: the method's short name, a sentence on it, and its own numbers.
         encoder: what the model started from.
         metrics: of the test split, with the prefix `eval_`.
         command: what was typed.
@@ -104,7 +105,7 @@ def write_model_card(
         splits=[_split_row(name, split, label_names) for name, split in dataset.items()],
         label_names=label_names,
         method_description=method_description,
-        hyperparameters=_hyperparameters(config, args, method, encoder),
+        hyperparameters=_hyperparameters(config, args, method, method_options, encoder),
         checkpoint=f"the best by {(args.metric_for_best_model or 'loss').replace('_', ' ')} on the validation set"
         if args.load_best_model_at_end
         else "the last",
@@ -137,9 +138,12 @@ def _split_row(name: str, split, label_names: list[str]) -> list[str]:
     return [name, f"{len(split):,}", f"{words / len(split):.0f}", *shares, gold]
 
 
-def _hyperparameters(config, args: RationaleTrainingArguments, method: str, encoder: str) -> dict[str, Any]:
+def _hyperparameters(
+    config, args: RationaleTrainingArguments, method: str, method_options: dict[str, Any], encoder: str
+) -> dict[str, Any]:
     values = {
         "method": method,
+        **{name.replace("_", " "): value for name, value in method_options.items()},
         "encoder": encoder,
         "masking / pooling": f"{config.masking} / {config.pooling}",
         "selected by": config.selection_level,

@@ -53,26 +53,22 @@ class Extractor(nn.Module):
 
 
 class Predictor(nn.Module):
-    """An encoder that reads the visible tokens alone, pooling, and the classifier."""
+    """An encoder that reads the visible tokens alone (its own, or the extractor's), pooling, and the classifier."""
 
     def __init__(self, config: RationaleConfig):
         super().__init__()
         self.masking, self.pooling = config.masking, config.pooling
-        self.encoder = _build_encoder(config.predictor_config)
+        self.encoder = None if config.share_encoder else _build_encoder(config.predictor_config)
         self.dropout = nn.Dropout(config.classifier_dropout)
         self.classifier = nn.Linear(config.predictor_config.hidden_size, config.num_labels)
-        if self.masking == "attention" and not supports_masked_attention(self.encoder):
-            raise ValueError(
-                f"The attention of {type(self.encoder).__name__} cannot be masked from outside; use masking='zero'."
-            )
 
-    def forward(self, inputs: RationaleInputs, mask: torch.Tensor) -> Prediction:
-        """Read the tokens that `mask` (batch, seq) selects, and the context."""
+    def forward(self, encoder: PreTrainedModel, inputs: RationaleInputs, mask: torch.Tensor) -> Prediction:
+        """Read, with `encoder`, the tokens that `mask` (batch, seq) selects, and the context."""
         visible = (mask + inputs.context * (1 - mask)) * inputs.attention_mask
-        tokens = encoder_inputs(self.encoder, inputs)
+        tokens = encoder_inputs(encoder, inputs)
         if self.masking == "zero":
-            embeddings = self.encoder.get_input_embeddings()(tokens.pop("input_ids"))
-            output = self.encoder(
+            embeddings = encoder.get_input_embeddings()(tokens.pop("input_ids"))
+            output = encoder(
                 inputs_embeds=embeddings * visible.unsqueeze(-1).to(embeddings.dtype),
                 attention_mask=inputs.attention_mask,
                 **tokens,
@@ -80,7 +76,7 @@ class Predictor(nn.Module):
             )
             visible = inputs.attention_mask  # as the papers' code: pooled over all real positions
         else:
-            output = encode_visible(self.encoder, visible, inputs.attention_mask, **tokens, **inputs.options)
+            output = encode_visible(encoder, visible, inputs.attention_mask, **tokens, **inputs.options)
         hidden = output.last_hidden_state
         representation = pool(hidden, visible.to(hidden.dtype), self.pooling)
         return Prediction(
@@ -141,6 +137,15 @@ class RationalePreTrainedModel(PreTrainedModel):
     _supports_flash_attn = True
     _supports_attention_backend = True
 
+    training_modules: tuple[str, ...] = ()
+
+    def add_training_module(self, name: str, module: nn.Module) -> None:
+        """Add a part that only training uses: `save_pretrained` leaves it out, the Trainer's checkpoints have it."""
+        self.add_module(name, module)
+        self.training_modules = tuple(dict.fromkeys([*self.training_modules, name]))
+        left_out = [f"{name}.{key}" for key in module.state_dict()]
+        self._keys_to_ignore_on_save = [*(self._keys_to_ignore_on_save or ()), *left_out]
+
     @classmethod
     def from_pretrained(cls, *args, **kwargs):
         loaded = super().from_pretrained(*args, **kwargs)
@@ -178,11 +183,16 @@ class RationaleForSequenceClassification(RationalePreTrainedModel):
         self.num_labels = config.num_labels
         self.extractor = Extractor(config)
         self.predictor = Predictor(config)
+        reader = self.encoders[-1]
+        if config.masking == "attention" and not supports_masked_attention(reader):
+            raise ValueError(
+                f"The attention of {type(reader).__name__} cannot be masked from outside; use masking='zero'."
+            )
         self.supports_gradient_checkpointing = any(
-            player.encoder.supports_gradient_checkpointing for player in (self.extractor, self.predictor)
-        ) and not (config.masking == "attention" and masks_by_hooks(self.predictor.encoder))
-        if config.tie_word_embeddings:
-            tied = _embedding_name(self, self.predictor.encoder)
+            encoder.supports_gradient_checkpointing for encoder in self.encoders
+        ) and not (config.masking == "attention" and masks_by_hooks(reader))
+        if config.tie_word_embeddings and not config.share_encoder:
+            tied = _embedding_name(self, reader)
             self._tied_weights_keys = {tied: _embedding_name(self, self.extractor.encoder)}
             self._keys_to_ignore_on_save = [tied]  # a Trainer that loads a checkpoint does not miss it
         self.post_init()
@@ -213,6 +223,8 @@ class RationaleForSequenceClassification(RationalePreTrainedModel):
         known = {field.name for field in fields(cls.config_class)} | {"num_labels"}
         if unknown := sorted(set(kwargs) - known):
             raise TypeError(f"{cls.config_class.__name__} has no {', '.join(unknown)}")
+        if predictor is not None and kwargs.get("share_encoder"):
+            raise ValueError("share_encoder means one encoder for both players: leave predictor out.")
         extractor = _load_encoder(encoder)
         predictor = extractor if predictor is None else _load_encoder(predictor)
         if "special_token_ids" not in kwargs:
@@ -220,30 +232,38 @@ class RationaleForSequenceClassification(RationalePreTrainedModel):
         kwargs.setdefault("pad_token_id", getattr(extractor.config, "pad_token_id", None))
         config = cls.config_class(
             extractor_config=copy.deepcopy(extractor.config),
-            predictor_config=copy.deepcopy(predictor.config),
+            predictor_config=None if kwargs.get("share_encoder") else copy.deepcopy(predictor.config),
             **kwargs,
         )
         model = cls(config)
-        for player, source in ((model.extractor, extractor), (model.predictor, predictor)):
-            player.encoder.load_state_dict(
+        for part, source in zip(model.encoders, (extractor, predictor), strict=False):  # one, where they share it
+            part.load_state_dict(
                 {key: value for key, value in source.state_dict().items() if not key.startswith("pooler.")}
             )
         model.tie_weights()
         return model.eval()
+
+    @property
+    def encoders(self) -> tuple[PreTrainedModel, ...]:
+        """The extractor's encoder first, the predictor's last: two, or the one that they share."""
+        if self.config.share_encoder:
+            return (self.extractor.encoder,)
+        return self.extractor.encoder, self.predictor.encoder
 
     def get_input_embeddings(self) -> nn.Module:
         return self.extractor.encoder.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module):
         self.extractor.encoder.set_input_embeddings(value)
-        # Each player has a matrix of its own; tying makes them one again.
-        self.predictor.encoder.set_input_embeddings(copy.deepcopy(value))
-        self.tie_weights()
+        if not self.config.share_encoder:
+            # Each player has a matrix of its own; tying makes them one again.
+            self.predictor.encoder.set_input_embeddings(copy.deepcopy(value))
+            self.tie_weights()
 
     def resize_token_embeddings(self, *args, **kwargs) -> nn.Module:
         """Resize the embeddings of both encoders, which read the same token indices; returns the extractor's."""
-        for player in (self.extractor, self.predictor):
-            player.encoder.resize_token_embeddings(*args, **kwargs)
+        for encoder in self.encoders:
+            encoder.resize_token_embeddings(*args, **kwargs)
         self.vocab_size = self.config.vocab_size
         self.tie_weights()
         return self.get_input_embeddings()
@@ -353,10 +373,14 @@ class RationaleForSequenceClassification(RationalePreTrainedModel):
         rationale_ratio: float | None = None,
         rationale_top_k: int | None = None,
         rationale_threshold: float | None = None,
+        extractor: Extractor | None = None,
     ) -> Selection:
-        """The extractor's half: by the budget given; else sampled in training, by the model's threshold otherwise."""
+        """The extractor's half: by the budget given; else sampled in training, by the model's threshold otherwise.
+
+        `extractor`: another one that is to select, such as A2I's attacker.
+        """
         check_budget(rationale_ratio, rationale_top_k, rationale_threshold)
-        logits = self.extractor(inputs)
+        logits = (extractor or self.extractor)(inputs)
         scores = logits.float().softmax(-1)[..., 1] * inputs.units.selectable
         if rationale_ratio is not None or rationale_top_k is not None:
             mask = budget_mask(scores, inputs.units, rationale_ratio, rationale_top_k)
@@ -369,7 +393,7 @@ class RationaleForSequenceClassification(RationalePreTrainedModel):
 
     def predict(self, inputs: RationaleInputs, mask: torch.Tensor) -> Prediction:
         """The predictor's half: classify from the tokens that `mask` (batch, seq) selects."""
-        return self.predictor(inputs, mask)
+        return self.predictor(self.encoders[-1], inputs, mask)
 
     def _check_inputs(self, input_ids, attention_mask, token_type_ids, word_ids, labels):
         if input_ids is None or input_ids.dim() != 2:
@@ -423,9 +447,9 @@ class RationaleForSequenceClassification(RationalePreTrainedModel):
     def max_length(self) -> int | None:
         """The longest text, in tokens, that both encoders have positions for; None where there is no limit."""
         limits = []
-        for player in (self.extractor, self.predictor):
-            limit = getattr(player.encoder.config, "max_position_embeddings", None)
-            embeddings = getattr(getattr(player.encoder, "embeddings", None), "position_embeddings", None)
+        for encoder in self.encoders:
+            limit = getattr(encoder.config, "max_position_embeddings", None)
+            embeddings = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
             if limit and getattr(embeddings, "padding_idx", None) is not None:
                 limit -= embeddings.padding_idx + 1  # RoBERTa and MPNet count positions from behind the padding's
             if limit:

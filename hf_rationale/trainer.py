@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset, IterableDataset
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 from transformers import EvalPrediction, Trainer
@@ -20,7 +22,7 @@ from .data.encoding import NO_WORD, encode_rationale_dataset
 from .masking import calibrate_threshold
 from .methods.rnp import rnp
 from .metrics import rationale_f1
-from .modeling_outputs import RationaleClassifierOutput, RationaleInputs
+from .modeling_outputs import Prediction, RationaleClassifierOutput, RationaleInputs
 from .modeling_rationale import RationaleForSequenceClassification
 from .training_args import RationaleTrainingArguments
 
@@ -29,11 +31,15 @@ logger = logging.get_logger(__name__)
 
 # Beside an adapter, whose folder is no model's: a config.json would make transformers look for the weights there.
 ADAPTER_CONFIG_NAME = "rationale_config.json"
+# In a checkpoint: the weights that are left out of the model itself.
+TRAINING_MODULES_NAME = "training_modules.safetensors"
 
 
 class RationaleTrainer(Trainer):
     r"""
-    Trains a rationale classifier with the objective of RNP (Lei et al. 2016), and is the base of the other methods.
+    Trains a rationale classifier with the objective of RNP (Lei et al. 2016), and is the base of the other methods:
+    each changes what the predictor reads (`read`), what the two players pay for it (`game`), or adds to the whole
+    (`objective`), and calls `super()`, so that methods combine by inheritance (see [`compose`]).
 
     - Datasets of [`load_rationale_dataset`]'s schema are tokenized here; encoded ones are taken as they are.
     - Every evaluation on the validation set first calibrates the model's selection threshold to the asked sparsity;
@@ -51,6 +57,7 @@ class RationaleTrainer(Trainer):
     description = (
         "RNP (Lei et al. 2016): cross-entropy on the rationale, compactness and coherence."  # for model cards
     )
+    model_options: dict[str, Any] = {}  # the fields of the model's configuration that the method asks for
 
     def __init__(
         self,
@@ -92,19 +99,44 @@ class RationaleTrainer(Trainer):
         # The Trainer divides by the accumulation steps, and transformers 5.4 lets accelerate do so a second time.
         self.accelerator.gradient_accumulation_steps = 1
 
+    @classmethod
+    def method_options(cls) -> dict[str, Any]:
+        """The method's own numbers and their defaults: the keyword-only arguments of its constructors."""
+        return {
+            name: parameter.default
+            for base in reversed(cls.__mro__)
+            if issubclass(base, RationaleTrainer) and "__init__" in vars(base)
+            for name, parameter in inspect.signature(base.__init__).parameters.items()
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        }
+
     # --- The objective -----------------------------------------------------------------------------------------------
 
     def objective(
         self, model: RationaleForSequenceClassification, inputs: RationaleInputs
     ) -> RationaleClassifierOutput:
-        """What one forward call of the wrapped module computes in training: RNP, and the full-text term if asked."""
-        output = rnp(model, inputs, sparsity=self.target_sparsity(model.config.sparsity))
+        """What one forward call of the wrapped module computes in training: game and Ω, and the full-text term if
+        asked."""
+        output = rnp(model, inputs, sparsity=self.target_sparsity(model.config.sparsity), game=self.game)
         if self.args.full_text_weight:
             full_text = model.predict(inputs, inputs.units.selectable.to(model.dtype)).logits
             term = self.args.full_text_weight * F.cross_entropy(full_text.float(), inputs.labels)
             output.loss = output.loss + term
             output.losses["full_text"] = term
         return output
+
+    def game(
+        self, model: RationaleForSequenceClassification, inputs: RationaleInputs, mask: torch.Tensor
+    ) -> tuple[Prediction, dict[str, torch.Tensor]]:
+        """What the predictor makes of the rationale, and what the two players pay for it, by name."""
+        prediction = self.read(model, inputs, mask)
+        return prediction, {"cross_entropy": F.cross_entropy(prediction.logits.float(), inputs.labels)}
+
+    def read(
+        self, model: RationaleForSequenceClassification, inputs: RationaleInputs, mask: torch.Tensor
+    ) -> Prediction:
+        """The predictor reads, in training, what `mask` (batch, seq) selects."""
+        return model.predict(inputs, mask)
 
     def target_sparsity(self, final: float) -> float:
         """s at this step: the model's `final` one, or on the way to it from `initial_sparsity`."""
@@ -117,21 +149,46 @@ class RationaleTrainer(Trainer):
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, torch.Tensor], return_outputs: bool = False, num_items_in_batch=None
     ) -> torch.Tensor | tuple[torch.Tensor, RationaleClassifierOutput]:
-        inputs = {name: value for name, value in inputs.items() if name != "rationale"}
-        output = model(**inputs, objective=self.objective)
-        # The Trainer divides by the number of micro-batches; the last of them may be smaller than the others.
-        share = len(inputs["labels"]) * self._micro_batches / self._examples
+        output, share = self._run_objective(model, inputs)
+        # The Trainer divides by the number of micro-batches.
+        share *= len(self._micro_batches)
         for name, value in {**output.losses, "loss": output.loss}.items():
             self._components[name] += value.detach() * share
         self._component_weight += 1
         loss = output.loss * share
         return (loss, output) if return_outputs else loss
 
+    def _run_objective(
+        self, model: nn.Module, inputs: dict[str, torch.Tensor]
+    ) -> tuple[RationaleClassifierOutput, float]:
+        """The objective on a micro-batch, and the share of it in the step: the last one may be smaller."""
+        inputs = {name: value for name, value in inputs.items() if name != "rationale"}
+        return model(**inputs, objective=self.objective), len(inputs["labels"]) / self._examples
+
     def get_batch_samples(self, epoch_iterator, num_batches, device):
-        samples, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        self._micro_batches = len(samples)
-        self._examples = sum(len(sample["labels"]) for sample in samples)
-        return samples, None
+        self._micro_batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._examples = sum(len(batch["labels"]) for batch in self._micro_batches)
+        return self._micro_batches, None
+
+    def step_alone(self, model: nn.Module, player: nn.Module) -> None:
+        """An optimizer step of one player on the micro-batches of this step; all others stand exactly still."""
+        model.train()
+        with self.accelerator.no_sync(model):  # in whichever of the micro-batches this is called
+            for batch in self._micro_batches:
+                with self.compute_loss_context_manager():
+                    output, share = self._run_objective(model, self._prepare_inputs(batch))
+                self.accelerator.backward(output.loss * share)
+        gradients = {parameter: parameter.grad for parameter in player.parameters()}
+        model.zero_grad()  # an optimizer passes over what has no gradient, momentum and decay included
+        for parameter, gradient in gradients.items():
+            parameter.grad = None if gradient is None else self.accelerator.reduce(gradient, reduction="mean")
+        last = self.accelerator.sync_gradients
+        self.accelerator.gradient_state._set_sync_gradients(True)
+        if self.args.max_grad_norm:
+            self.accelerator.clip_grad_norm_(player.parameters(), self.args.max_grad_norm)
+        self.optimizer.step()
+        self.accelerator.gradient_state._set_sync_gradients(last)
+        model.zero_grad()
 
     # --- Optimizer ---------------------------------------------------------------------------------------------------
 
@@ -172,7 +229,8 @@ class RationaleTrainer(Trainer):
             self._component_weight = 0.0
             del means["loss"]
             logs |= means
-            self._warn_of_collapse(logs["sparsity"])
+            if "sparsity" in logs:
+                self._warn_of_collapse(logs["sparsity"])
         super().log(logs, start_time)
 
     def _component_means(self) -> dict[str, float]:
@@ -263,6 +321,28 @@ class RationaleTrainer(Trainer):
         folder = Path(output_dir or self.args.output_dir)
         if self.args.should_save and not (folder / CONFIG_NAME).exists():
             self.model.config.to_json_file(folder / ADAPTER_CONFIG_NAME)
+
+    def _save_optimizer_and_scheduler(self, output_dir):
+        super()._save_optimizer_and_scheduler(output_dir)
+        if self.args.should_save and (state := self._training_modules_state()):
+            save_file(state, Path(output_dir, TRAINING_MODULES_NAME))
+
+    def _load_optimizer_and_scheduler(self, checkpoint):
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None and (state := self._training_modules_state()):
+            with torch.no_grad():
+                for name, saved in load_file(Path(checkpoint, TRAINING_MODULES_NAME)).items():
+                    state[name].copy_(saved)
+
+    def _training_modules_state(self) -> dict[str, torch.Tensor]:
+        """What is trained but left out of the saved model, such as A2I's attacker."""
+        model = self.accelerator.unwrap_model(self.model)
+        return {
+            f"{name}.{key}": weight.data
+            for name in model.training_modules
+            for key, weight in model.get_submodule(name).named_parameters()
+            if weight.requires_grad
+        }
 
     def _save_checkpoint(self, model, trial):
         if self._component_weight:

@@ -17,6 +17,7 @@ from training_common import (
     ROWS,
     Recorder,
     assert_close,
+    fixed_noise,
     make_args,
     make_model,
     make_trainer,
@@ -33,6 +34,7 @@ from hf_rationale.trainer import rationale_metrics, words_selected
 
 TESTS = Path(__file__).resolve().parent
 ACCUMULATED = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4}
+MEASURED = ("sparsity", "attack_success_rate")  # logged beside the losses
 every_row = pytest.mark.parametrize("method, backbone", ROWS)
 
 
@@ -173,19 +175,22 @@ def test_resuming_and_running_again_are_equal_to_the_bit(tmp_path, method, backb
 @every_row
 def test_components_add_up_and_sparsity_is_the_measured_one(tmp_path, method, backbone):
     trainer = make_trainer(tmp_path, method, backbone, train_dataset=toy_reviews(11), **ACCUMULATED)
-    shares, objective = [], trainer.objective
+    shares, compute_loss = [], trainer.compute_loss
 
-    def spy(model, inputs):
-        output = objective(model, inputs)
-        for mask, first in zip(output.rationale_mask, inputs.units.first, strict=True):
-            shares.append(mask[first].mean().item())
-        return output
+    def spy(model, inputs, num_items_in_batch=None):
+        loss, output = compute_loss(model, inputs, return_outputs=True)
+        first = trainer.model.prepare(
+            **{key: value for key, value in inputs.items() if key != "rationale"}
+        ).units.first
+        for mask, words in zip(output.rationale_mask, first, strict=True):
+            shares.append(mask[words].mean().item())
+        return loss
 
-    trainer.objective = spy
+    trainer.compute_loss = spy
     trainer.train()
     entries = [entry for entry in trainer.state.log_history if "loss" in entry]
     for entry, measured in zip(entries, (shares[:8], shares[8:11], shares[11:19], shares[19:]), strict=True):
-        assert sum(entry[name] for name in METHODS[method].reaches) == pytest.approx(entry["loss"], abs=2e-4)
+        assert sum(entry[name] for name in METHODS[method].components) == pytest.approx(entry["loss"], abs=2e-4)
         assert entry["sparsity"] == pytest.approx(np.mean(measured), abs=1e-5)
 
 
@@ -202,15 +207,15 @@ def test_every_component_reaches_its_players_and_no_other(tmp_path, method, back
     trainer = make_trainer(tmp_path, method, backbone)
     model = trainer.model.train()
     output = trainer.objective(model, model.prepare(**a_batch(trainer)))
-    assert set(METHODS[method].reaches) == set(output.losses) - {"sparsity"}
-    assert not output.losses["sparsity"].requires_grad
+    assert set(METHODS[method].components) == set(output.losses) - set(MEASURED)
+    assert not any(output.losses[name].requires_grad for name in MEASURED if name in output.losses)
     names, parameters = zip(*model.named_parameters(), strict=True)
-    for component, players in METHODS[method].reaches.items():
+    for component, players in METHODS[method].components.items():
         gradients = torch.autograd.grad(output.losses[component], parameters, retain_graph=True, allow_unused=True)
         reached = [name for name, value in zip(names, gradients, strict=True) if value is not None and value.any()]
         assert {name.split(".")[0] for name in reached} == players, component
         # Where a player is reached, its encoder is, down to the embeddings.
-        for player in players:
+        for player in players - ({"predictor"} if model.config.share_encoder else set()):
             assert any(name.startswith(f"{player}.encoder.embeddings") for name in reached), (component, player)
 
 
@@ -739,7 +744,7 @@ def test_a_lora_adapter_accumulates_exactly(tmp_path):
     runs = []
     for args in ({}, ACCUMULATED):
         recorder = Recorder()
-        with METHODS["rnp"].fixed_noise():
+        with fixed_noise():
             trainer = lora_trainer(tmp_path, callbacks=[recorder], **args)
             trainer.train()
         runs.append((recorder.gradients, step_logs(trainer)))

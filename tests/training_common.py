@@ -19,14 +19,22 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import BertConfig, BertModel, PreTrainedModel, PreTrainedTokenizerFast, TrainerCallback, set_seed
 
 from hf_rationale import (
+    A2ITrainer,
+    FRTrainer,
     GruConfig,
     GruModel,
+    N2RMMITrainer,
+    N2RTrainer,
+    NIRTrainer,
     RationaleForSequenceClassification,
     RationaleTrainer,
     RationaleTrainingArguments,
+    VERTrainer,
+    compose,
     word_level_tokenizer,
 )
 from hf_rationale.data.schema import to_dataset
+from hf_rationale.modeling_outputs import RationaleInputs
 
 
 # --- Texts -----------------------------------------------------------------------------------------------------------
@@ -107,12 +115,39 @@ BACKBONES: dict[str, Callable[[float], tuple[PreTrainedModel, PreTrainedTokenize
 
 # --- Methods ---------------------------------------------------------------------------------------------------------
 
-NOISE_TABLE = -torch.empty(64, 2).exponential_(generator=torch.Generator().manual_seed(0)).log()
+# Stand-ins for what draws random numbers in training: they depend on a token's position alone, not on the batch around
+# it, so that runs which cut the same examples differently can be compared.
+_GENERATOR = torch.Generator().manual_seed(0)
+_UNIFORM = torch.rand(64, generator=_GENERATOR)
+_GUMBEL = -torch.empty(64, 2).exponential_(generator=_GENERATOR).log()
 
 
-def noise_by_position(logits: torch.Tensor) -> torch.Tensor:
-    """Stands in for the Gumbel noise: a token's noise depends on its position alone, not on the batch around it."""
-    return NOISE_TABLE[: logits.shape[1]].to(logits).expand_as(logits)
+def gumbel_by_position(logits: torch.Tensor) -> torch.Tensor:
+    return _GUMBEL[: logits.shape[1]].to(logits).expand_as(logits)
+
+
+def uniform_by_position(mask: torch.Tensor) -> torch.Tensor:
+    return _UNIFORM[: mask.shape[1]].to(mask).expand_as(mask)
+
+
+def words_by_position(inputs: RationaleInputs) -> tuple[torch.Tensor, torch.LongTensor]:
+    tokens = inputs.tokens["input_ids"]
+    places = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
+    return uniform_by_position(inputs.context), 5 + places % 7
+
+
+NOISE = {
+    "hf_rationale.masking.gumbel_noise": gumbel_by_position,
+    "hf_rationale.methods.ver.uniform_noise": uniform_by_position,
+    "hf_rationale.methods.nir.noise_words": words_by_position,
+}
+
+PLAYERS = {"cross_entropy": {"extractor", "predictor"}, "compactness": {"extractor"}, "coherence": {"extractor"}}
+ATTACK = {"attack": {"attacker"}, "attack_compactness": {"attacker"}, "instruction": {"predictor"}}
+NORM = {"norm": {"extractor"}}
+SEPARATE = {"cross_entropy": {"predictor"}} | NORM
+# With one encoder, whatever moves the predictor's moves the extractor's.
+SHARED = {"share_encoder": True}
 
 
 @dataclass(frozen=True)
@@ -121,42 +156,55 @@ class Method:
 
     Args:
         trainer: the Trainer subclass.
-        config, args: fields of the model's configuration and of the training arguments.
-        reaches: for every component of the loss, the players that get a gradient from it.
-        noise: what draws random numbers in training, by name, and what stands in for it so that runs which cut the
-            same examples differently can be compared: it may depend on a token's position, not on its batch.
+        config, args, options: fields of the model's configuration, of the training arguments, and the trainer's own.
+        reaches: for every component of the loss, the players that get a gradient from it, where RNP's do not.
     """
 
     trainer: type[RationaleTrainer] = RationaleTrainer
+    reaches: dict[str, set[str]] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     args: dict[str, Any] = field(default_factory=dict)
-    reaches: dict[str, set[str]] = field(
-        default_factory=lambda: {
-            "cross_entropy": {"extractor", "predictor"},
-            "compactness": {"extractor"},
-            "coherence": {"extractor"},
-        }
-    )
-    noise: dict[str, Callable] = field(
-        default_factory=lambda: {"hf_rationale.masking.gumbel_noise": noise_by_position}
-    )
+    options: dict[str, Any] = field(default_factory=dict)
 
-    @contextmanager
-    def fixed_noise(self) -> Iterator[None]:
-        with ExitStack() as stack:
-            for name, stand_in in self.noise.items():
-                stack.enter_context(mock.patch(name, stand_in))
-            yield
+    @property
+    def components(self) -> dict[str, set[str]]:
+        return PLAYERS | self.reaches
+
+
+@contextmanager
+def fixed_noise() -> Iterator[None]:
+    with ExitStack() as stack:
+        for name, stand_in in NOISE.items():
+            stack.enter_context(mock.patch(name, stand_in))
+        yield
 
 
 METHODS = {
     "rnp": Method(),
     "rnp-words": Method(config={"selection_level": "word"}),
-    "rnp-full_text": Method(
-        args={"full_text_weight": 0.7},
-        reaches={**Method().reaches, "full_text": {"predictor"}},
-    ),
+    "rnp-full_text": Method(args={"full_text_weight": 0.7}, reaches={"full_text": {"predictor"}}),
     "rnp-annealed": Method(args={"initial_sparsity": 0.9, "sparsity_warmup_ratio": 0.8}),
+    "fr": Method(FRTrainer, config=SHARED),
+    "n2r": Method(N2RTrainer, SEPARATE),
+    "n2r-alternating": Method(N2RTrainer, SEPARATE, options={"schedule": "alternating"}),
+    "n2r_mmi": Method(N2RMMITrainer, NORM),
+    "ver": Method(VERTrainer),
+    "ver-words": Method(VERTrainer, config={"selection_level": "word"}, options={"perturbation_rate": 0.5}),
+    "nir": Method(NIRTrainer, options={"noise_rate": 0.4}),
+    "a2i": Method(A2ITrainer, ATTACK),
+    "fr+a2i": Method(
+        compose(FRTrainer, A2ITrainer), ATTACK | {"instruction": {"extractor", "predictor"}}, config=SHARED
+    ),
+    "ver+a2i": Method(compose(VERTrainer, A2ITrainer), ATTACK),
+    "n2r+ver": Method(compose(N2RTrainer, VERTrainer), SEPARATE),
+    "n2r+a2i-alternating": Method(
+        compose(N2RTrainer, A2ITrainer), SEPARATE | ATTACK, options={"schedule": "alternating"}
+    ),
+    "n2r_mmi+ver+nir+a2i-full_text": Method(
+        compose(N2RMMITrainer, VERTrainer, NIRTrainer, A2ITrainer),
+        NORM | ATTACK | {"full_text": {"predictor"}},
+        args={"full_text_weight": 0.7},
+    ),
 }
 
 ROWS = [(method, backbone) for method in METHODS for backbone in BACKBONES]
@@ -214,6 +262,7 @@ def make_trainer(
     train_dataset: Dataset | None = None,
     eval_dataset: Dataset | None = None,
     callbacks: list[TrainerCallback] | None = None,
+    options: dict[str, Any] | None = None,
     **args,
 ) -> RationaleTrainer:
     model, tokenizer = make_model(method, backbone, dropout, **(config or {}))
@@ -224,6 +273,7 @@ def make_trainer(
         eval_dataset=toy_reviews(7, seed=1) if eval_dataset is None else eval_dataset,
         processing_class=tokenizer,
         callbacks=callbacks,
+        **{**METHODS[method].options, **(options or {})},
     )
 
 
@@ -246,7 +296,7 @@ class Recorder(TrainerCallback):
 def train_and_record(output_dir: str | Path, method: str, backbone: str, **options):
     """Train with the method's noise fixed; returns the trainer, the recorder, and what was logged at every step."""
     recorder = Recorder()
-    with METHODS[method].fixed_noise():
+    with fixed_noise():
         trainer = make_trainer(output_dir, method, backbone, callbacks=[recorder], **options)
         trainer.train()
     return trainer, recorder, step_logs(trainer)

@@ -1,0 +1,140 @@
+"""Diagnostics of a finished model: what it can be made to say."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import EvalPrediction
+
+from .masking import budget_mask
+from .methods.a2i import add_attacker, attack, attacked_labels
+from .modeling_outputs import RationaleClassifierOutput, RationaleInputs
+from .modeling_rationale import RationaleForSequenceClassification
+from .trainer import RationaleTrainer
+from .training_args import RationaleTrainingArguments
+
+
+@dataclass(frozen=True)
+class AttackReport:
+    r"""
+    What came of an attack on a model (A2I, section 5.2, figure 6). All rates are shares of the evaluated texts.
+
+    Args:
+        success_rate (`float`): texts whose attack rationale makes the predictor say the attacked label.
+        by_class (`dict[str, float]`): the same for the texts of each label.
+        random_rate (`float`): the same for as many words, chosen at random: what there is to be had without an
+            attacker.
+        over_steps (`list[dict[str, float]]`): `step`, and `success_rate` in training since the entry before.
+    """
+
+    success_rate: float
+    by_class: dict[str, float]
+    random_rate: float
+    over_steps: list[dict[str, float]]
+
+
+class AttackTrainer(RationaleTrainer):
+    r"""
+    Trains an attacker alone, against a finished model: A2I's equation 6 with everything but the attacker fixed. It
+    works on a copy, and in that copy as well nothing else moves; the predictor reads without dropout.
+
+    At evaluation the attacker selects the best-scored share `sparsity` of each text.
+    """
+
+    description = "The attacker of A2I alone, against a finished model."
+
+    def __init__(self, model: RationaleForSequenceClassification, args: RationaleTrainingArguments, *rest, **kwargs):
+        if args.load_best_model_at_end:
+            raise ValueError("The attacker is trained to the end: set load_best_model_at_end=False.")
+        model = copy.deepcopy(model)
+        add_attacker(model)
+        for name, weight in model.named_parameters():
+            weight.requires_grad_(weight.requires_grad and name.startswith("attacker."))
+        kwargs.setdefault("compute_metrics", self._attack_metrics)
+        super().__init__(model, args, *rest, **kwargs)
+
+    def objective(
+        self, model: RationaleForSequenceClassification, inputs: RationaleInputs
+    ) -> RationaleClassifierOutput:
+        model.extractor.eval()
+        model.predictor.eval()
+        losses, success_rate = attack(model, inputs, model.config.sparsity)
+        del losses["instruction"]
+        return RationaleClassifierOutput(
+            loss=sum(losses.values()), losses={**losses, "attack_success_rate": success_rate}
+        )
+
+    def calibrate(self) -> float:
+        """The threshold is the model's; the attacker has a budget instead."""
+        return self.model.config.rationale_threshold
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        model = self.accelerator.unwrap_model(model)
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            batch = model.prepare(**{name: value for name, value in inputs.items() if name != "rationale"})
+            attacked = model.select(batch, rationale_ratio=model.config.sparsity, extractor=model.attacker).mask
+            scores = torch.rand_like(attacked).gather(1, batch.units.index)
+            random = budget_mask(scores, batch.units, ratio=model.config.sparsity).to(attacked.dtype)
+            logits = [model.predict(batch, mask).logits for mask in (attacked, random)]
+            target = attacked_labels(batch.labels, model.num_labels)
+        return None, tuple(logits), (batch.labels, target)
+
+    def _attack_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
+        attacked, random = (logits.argmax(-1) for logits in prediction.predictions)
+        labels, target = prediction.label_ids
+        success = attacked == target
+        names = self.model.config.id2label
+        return {
+            "attack_success_rate": float(success.mean()),
+            "random_success_rate": float((random == target).mean()),
+            **{
+                f"attack_success_rate_{names[int(label)]}": float(success[labels == label].mean())
+                for label in np.unique(labels)
+            },
+        }
+
+
+def audit(
+    model: RationaleForSequenceClassification,
+    args: RationaleTrainingArguments,
+    train_dataset: Dataset,
+    eval_dataset: Dataset,
+    processing_class,
+) -> AttackReport:
+    r"""
+    Train an attacker against `model`, and report how often it succeeds. A rate near that of random words says that
+    the predictor has learned little that can be turned against it; near one, that it goes by trivial patterns (A2I,
+    section 5.2). The model stays as it is, to the bit.
+
+    Args:
+        model: a finished model.
+        args: how long and how fast to train the attacker; `load_best_model_at_end=False`, the rest as for training.
+        train_dataset: texts to train the attacker on, such as the model's own training set.
+        eval_dataset: texts to measure on.
+        processing_class: the model's tokenizer.
+    """
+    trainer = AttackTrainer(
+        model=model,
+        args=args,
+        train_dataset=train_dataset,
+        eval_dataset=eval_dataset,
+        processing_class=processing_class,
+    )
+    trainer.train()
+    metrics = trainer.evaluate()
+    prefix = "eval_attack_success_rate_"
+    return AttackReport(
+        success_rate=metrics["eval_attack_success_rate"],
+        by_class={name.removeprefix(prefix): rate for name, rate in metrics.items() if name.startswith(prefix)},
+        random_rate=metrics["eval_random_success_rate"],
+        over_steps=[
+            {"step": entry["step"], "success_rate": entry["attack_success_rate"]}
+            for entry in trainer.state.log_history
+            if "attack_success_rate" in entry
+        ],
+    )

@@ -1,0 +1,81 @@
+"""A2I: attack to inspection and instruction (equations 6 to 8, appendix A.3)."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+
+from ..masking import cut_off, through
+from ..modeling_outputs import RationaleClassifierOutput, RationaleInputs
+from ..modeling_rationale import Extractor
+from ..regularizers import compactness
+from ..trainer import RationaleTrainer
+
+
+class A2ITrainer(RationaleTrainer):
+    r"""
+    A third player, the attacker, looks for what makes the predictor say something else than the label. Where it finds
+    that, the predictor has learned trivial patterns, and is told to make nothing of them:
+
+        attacker:  min_A CE(P(z_A), y_A) + λ1 | mean(m_A) − s |, the predictor fixed     (6)
+        game:      min_{E,P} CE(P(z), y) + Ω(m), or another method's                     (7, first term)
+        predictor: min_P CE(P(sg(z_A)), uniform over the classes)                        (7, second term)
+        y_A uniform over the classes other than y                                        (8)
+
+    One pass of the predictor over z_A serves both players; all three step at once, where the paper alternates.
+    `attack_success_rate` is logged: the share of texts whose z_A makes the predictor say y_A. Near chance is good.
+
+    The attacker starts as a copy of the extractor with a fresh head. It is saved in checkpoints, not in the model.
+    """
+
+    description = "A2I: an attacker looks for patterns that mislead the predictor, which is told to ignore them."
+
+    def __init__(self, model, *args, **kwargs):
+        add_attacker(model)
+        super().__init__(model, *args, **kwargs)
+
+    def objective(self, model: PreTrainedModel, inputs: RationaleInputs) -> RationaleClassifierOutput:
+        output = super().objective(model, inputs)
+        losses, attack_success_rate = attack(model, inputs, self.target_sparsity(model.config.sparsity))
+        output.loss = output.loss + sum(losses.values())
+        output.losses |= losses | {"attack_success_rate": attack_success_rate}
+        return output
+
+
+def add_attacker(model: PreTrainedModel):
+    """Give `model` an attacker: the extractor's encoder as it is, under a fresh head. Frozen weights are shared."""
+    if not isinstance(model, PreTrainedModel):
+        raise ValueError(
+            f"A2I adds a player to the model itself, and cannot to a {type(model).__name__} around it. Train without "
+            "an adapter."
+        )
+    frozen = {id(weight): weight for weight in model.extractor.parameters() if not weight.requires_grad}
+    attacker: Extractor = copy.deepcopy(model.extractor, frozen)
+    attacker.norm.reset_parameters()
+    attacker.selector.reset_parameters()
+    model.add_training_module("attacker", attacker)
+
+
+def attack(
+    model: PreTrainedModel, inputs: RationaleInputs, sparsity: float
+) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """The attacker's two terms and the predictor's instruction, weights included; and the attack success rate."""
+    mask = model.select(inputs, extractor=model.attacker).mask
+    z = cut_off(mask)
+    logits = model.predict(inputs, z).logits.float()
+    target = attacked_labels(inputs.labels, model.num_labels)
+    losses = {
+        "attack": through(F.cross_entropy(logits, target), z, mask),
+        "attack_compactness": model.config.sparsity_weight
+        * compactness(mask, inputs.units, sparsity, model.config.sparsity_level),
+        "instruction": -logits.log_softmax(-1).mean(),
+    }
+    return losses, (logits.detach().argmax(-1) == target).float().mean()
+
+
+def attacked_labels(labels: torch.LongTensor, num_labels: int) -> torch.LongTensor:
+    """y_A (batch,): drawn uniformly from the classes other than `labels` (batch,); with two, the other one."""
+    return (labels + torch.randint_like(labels, 1, num_labels)) % num_labels

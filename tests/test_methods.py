@@ -1,0 +1,475 @@
+"""What sets each method apart: whose gradient goes where, and what the predictor reads."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.nn import functional as F
+from training_common import (
+    BACKBONES,
+    Recorder,
+    fixed_noise,
+    make_args,
+    make_model,
+    make_trainer,
+    toy_reviews,
+)
+from transformers import AutoModelForSequenceClassification
+
+from hf_rationale import (
+    METHODS,
+    A2ITrainer,
+    FRTrainer,
+    N2RMMITrainer,
+    N2RTrainer,
+    NIRTrainer,
+    RationaleTrainer,
+    VERTrainer,
+    compose,
+)
+from hf_rationale.masking import cut_off, through, token_units, word_units
+from hf_rationale.methods.a2i import attacked_labels
+from hf_rationale.methods.n2r import log_norm
+from hf_rationale.methods.nir import noise_words
+from hf_rationale.methods.ver import perturb
+
+
+every_backbone = pytest.mark.parametrize("backbone", BACKBONES)
+
+
+def a_batch(trainer, count=8):
+    batch = trainer.data_collator([trainer.train_dataset[index] for index in range(count)])
+    return {name: value for name, value in batch.items() if name != "rationale"}
+
+
+def gradients(trainer, batch=None, component=None) -> dict[str, torch.Tensor]:
+    """Of the objective (or of one component), by parameter; zero where there is none."""
+    model = trainer.model.train()
+    with fixed_noise():
+        output = trainer.objective(model, model.prepare(**(batch or a_batch(trainer))))
+    loss = output.loss if component is None else output.losses[component]
+    names, parameters = zip(
+        *((name, value) for name, value in model.named_parameters() if value.requires_grad), strict=True
+    )
+    values = torch.autograd.grad(loss, parameters, allow_unused=True)
+    return {
+        name: torch.zeros_like(parameter) if value is None else value
+        for name, parameter, value in zip(names, parameters, values, strict=True)
+    }
+
+
+def of(player: str, values: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: value for name, value in values.items() if name.startswith(f"{player}.")}
+
+
+def flipped(batch):
+    return {**batch, "labels": 1 - batch["labels"]}
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    assert one.keys() == other.keys() and one
+    return all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+# --- N2R -------------------------------------------------------------------------------------------------------------
+
+
+@every_backbone
+@pytest.mark.parametrize("method", ["n2r", "n2r-alternating", "n2r+ver"])
+def test_n2r_extractor_does_not_see_the_labels(tmp_path, method, backbone):
+    trainer = make_trainer(tmp_path, method, backbone)
+    batch = a_batch(trainer)
+    actual, other = gradients(trainer, batch), gradients(trainer, flipped(batch))
+    assert same(of("extractor", actual), of("extractor", other))
+    assert all(value.any() for value in of("extractor", actual).values())
+    assert not same(of("predictor", actual), of("predictor", other))
+
+
+@every_backbone
+@pytest.mark.parametrize("method", ["rnp", "n2r_mmi"])
+def test_other_extractors_do_see_the_labels(tmp_path, method, backbone):
+    trainer = make_trainer(tmp_path, method, backbone)
+    batch = a_batch(trainer)
+    assert not same(of("extractor", gradients(trainer, batch)), of("extractor", gradients(trainer, flipped(batch))))
+
+
+@every_backbone
+@pytest.mark.parametrize("method", ["n2r", "n2r_mmi", "n2r+ver"])
+def test_n2r_predictor_does_not_see_the_norm(tmp_path, method, backbone):
+    weighed = [
+        gradients(make_trainer(tmp_path, method, backbone, options={"norm_weight": weight}))
+        for weight in (0.0, 1.0, 50.0)
+    ]
+    for other in weighed[1:]:
+        assert same(of("predictor", other), of("predictor", weighed[0]))
+        assert not same(of("extractor", other), of("extractor", weighed[0]))
+
+
+@every_backbone
+def test_n2r_in_one_pass_is_the_papers_two_passes(tmp_path, backbone):
+    """(9) on a cut rationale; (8) through a predictor whose parameters are constants."""
+    trainer = make_trainer(tmp_path, "n2r", backbone)
+    model, batch = trainer.model.train(), a_batch(trainer)
+    with fixed_noise():
+        inputs = model.prepare(**batch)
+        mask = model.select(inputs).mask
+    cross_entropy = F.cross_entropy(model.predict(inputs, mask.detach()).logits, batch["labels"])
+    fixed = copy.deepcopy(model).requires_grad_(False)
+    norm = -log_norm(fixed.predict(inputs, mask).representation).mean()
+    parameters = [value for value in model.parameters() if value.requires_grad]
+    expected = torch.autograd.grad(cross_entropy + norm, parameters, allow_unused=True)
+    output = gradients(trainer, component="cross_entropy"), gradients(trainer, component="norm")
+    for one, two, value in zip(output[0].values(), output[1].values(), expected, strict=True):
+        torch.testing.assert_close(one + two, torch.zeros_like(one) if value is None else value, rtol=1e-4, atol=1e-7)
+
+
+@every_backbone
+def test_n2r_mmi_without_the_norm_is_rnp(tmp_path, backbone):
+    rnp = gradients(make_trainer(tmp_path, "rnp", backbone))
+    mmi = gradients(make_trainer(tmp_path, "n2r_mmi", backbone, options={"norm_weight": 0.0}))
+    assert same(mmi, rnp)
+
+
+def test_norm_of_an_empty_rationale_has_a_finite_gradient():
+    representation = torch.zeros(2, 3, requires_grad=True)
+    log_norm(representation).sum().backward()
+    assert torch.isfinite(log_norm(representation)).all() and torch.isfinite(representation.grad).all()
+
+
+@every_backbone
+def test_alternating_moves_one_player_at_a_time_and_freezing_is_exact(tmp_path, backbone):
+    """Under Adam with momentum and decay, each player makes one step per batch, and stands still in the other's."""
+    trainer = make_trainer(
+        tmp_path, "n2r-alternating", backbone, optim="adamw_torch", weight_decay=0.1, max_steps=3, max_grad_norm=0.01
+    )
+    seen, step = [], trainer.step_alone
+
+    def watch(model, player):
+        before = {name: value.detach().clone() for name, value in trainer.model.named_parameters()}
+        step(model, player)
+        moved = {
+            name.split(".")[0]
+            for name, value in trainer.model.named_parameters()
+            if not torch.equal(value, before[name])
+        }
+        seen.append((moved, {name: value.detach().clone() for name, value in trainer.model.named_parameters()}))
+
+    trainer.step_alone = watch
+    recorder = Recorder()
+    trainer.add_callback(recorder)
+    trainer.train()
+    assert [moved for moved, _ in seen] == [{"predictor"}] * 3
+    for (_, halfway), after, grads in zip(seen, recorder.weights, recorder.gradients, strict=True):
+        assert same(of("predictor", after), of("predictor", halfway))
+        assert not same(of("extractor", after), of("extractor", halfway))
+        assert not of("predictor", grads) and of("extractor", grads)
+    steps = {
+        name.split(".")[0]: int(trainer.optimizer.state[value]["step"])
+        for name, value in trainer.model.named_parameters()
+        if value in trainer.optimizer.state
+    }
+    assert steps == {"extractor": 3, "predictor": 3}
+
+
+# --- VER -------------------------------------------------------------------------------------------------------------
+
+
+def random_masks(seed: int, by_word: bool):
+    """Masks over texts with special tokens around and padding behind, among them empty and full ones."""
+    generator = torch.Generator().manual_seed(seed)
+    length = torch.tensor([20, 13, 5, 9, 20])
+    place = torch.arange(22).expand(5, -1)
+    selectable = (place > 0) & (place <= length[:, None])
+    word_ids = torch.where(selectable, place // 3, -1)
+    units = word_units(word_ids, selectable) if by_word else token_units(selectable)
+    chosen = torch.rand(5, 22, generator=generator) < torch.tensor([0.3, 0.8, 0.5, 0.0, 1.0])[:, None]
+    mask = (chosen.gather(1, units.index) & selectable).float()
+    return mask, units
+
+
+@pytest.mark.parametrize("by_word", [False, True])
+@pytest.mark.parametrize("rate", [0.0, 0.3, 1.0])
+def test_ver_as_many_leave_as_enter_in_every_text(rate, by_word):
+    left, selected = 0, 0
+    for seed in range(50):
+        mask, units = random_masks(seed, by_word)
+        torch.manual_seed(1000 + seed)  # other noise than the mask's
+        perturbed = perturb(mask, units, rate)
+        assert ((perturbed == 0) | (perturbed == 1)).all()
+        assert not perturbed[~units.selectable].any()
+        leave = ((mask == 1) & (perturbed == 0) & units.first).sum(1)
+        enter = ((mask == 0) & (perturbed == 1) & units.first).sum(1)
+        assert torch.equal(leave, enter)
+        # All the tokens of a unit go together.
+        head = torch.zeros_like(mask).scatter_add(1, units.index, perturbed * units.first)
+        assert torch.equal(perturbed[units.selectable], head.gather(1, units.index)[units.selectable])
+        if rate == 1.0:  # whatever can leave does
+            n = (mask * units.first).sum(1)
+            assert torch.equal(leave, torch.minimum(n, units.first.sum(1) - n).long())
+        assert not leave[3:].any()  # nothing selected; nothing left to enter
+        left, selected = left + int(leave[0]), selected + int((mask * units.first)[0].sum())
+    assert left / selected == pytest.approx(rate, abs=0.07) or rate == 1.0
+
+
+def test_ver_draws_who_leaves_and_who_enters_uniformly():
+    mask = torch.tensor([[1.0] * 4 + [0.0] * 6]).repeat(4000, 1)
+    torch.manual_seed(0)
+    flips = (perturb(mask, token_units(mask >= 0), 0.5) != mask).float().mean(0)
+    torch.testing.assert_close(flips, torch.tensor([0.5] * 4 + [2 / 6] * 6), atol=0.04, rtol=0)
+
+
+def test_ver_gradients_are_those_of_the_unperturbed_mask():
+    mask, units = random_masks(0, False)
+    mask.requires_grad_()
+    slope = torch.randn(mask.shape)
+    (perturb(mask, units, 0.5) * slope).sum().backward()
+    assert torch.equal(mask.grad, slope)
+
+
+@every_backbone
+def test_ver_perturbs_what_is_read_and_nothing_else(tmp_path, backbone):
+    rnp, ver = (make_trainer(tmp_path, name, backbone) for name in ("rnp", "ver"))
+    batch, outputs, read = a_batch(rnp), [], []
+    for trainer in (rnp, ver):
+        model, predict = trainer.model.train(), trainer.model.predict
+        model.predict = lambda inputs, mask, predict=predict: read.append(mask) or predict(inputs, mask)
+        with fixed_noise():
+            outputs.append(trainer.objective(model, model.prepare(**batch)))
+    one, other = outputs
+    assert torch.equal(one.rationale_mask, other.rationale_mask)
+    assert torch.equal(read[0], one.rationale_mask) and not torch.equal(read[1], read[0])
+    assert torch.equal(read[1].sum(1), read[0].sum(1))
+    for name in ("compactness", "coherence", "sparsity"):
+        assert torch.equal(one.losses[name], other.losses[name])
+    assert not torch.equal(one.losses["cross_entropy"], other.losses["cross_entropy"])
+
+
+@every_backbone
+@pytest.mark.parametrize("method", ["ver", "nir", "n2r_mmi+ver+nir+a2i-full_text"])
+def test_evaluation_is_unperturbed(tmp_path, method, backbone):
+    one, other = make_trainer(tmp_path, "rnp", backbone), make_trainer(tmp_path, method, backbone)
+    assert one.evaluate()["eval_loss"] == other.evaluate()["eval_loss"]
+    expected, actual = one.predict(toy_reviews(6, seed=5)), other.predict(toy_reviews(6, seed=5))
+    for left, right in zip(expected.predictions, actual.predictions, strict=True):
+        assert np.array_equal(left, right)
+
+
+# --- NIR -------------------------------------------------------------------------------------------------------------
+
+
+@every_backbone
+def test_nir_replaces_selected_words_alone(tmp_path, backbone):
+    trainer = make_trainer(tmp_path, "nir", backbone)
+    model, read = trainer.model.train(), []
+    predict = model.predict
+    model.predict = lambda inputs, mask: read.append((inputs, mask)) or predict(inputs, mask)
+    torch.manual_seed(0)
+    given = model.prepare(**a_batch(trainer, 16))
+    output = trainer.objective(model, given)
+    ((inputs, mask),) = read
+    changed = inputs.tokens["input_ids"] != given.tokens["input_ids"]
+    assert torch.equal(mask, output.rationale_mask)
+    assert changed.any() and not changed[mask == 0].any()
+    assert 0.15 < changed[mask == 1].float().mean() <= 0.5  # some are replaced by themselves
+    assert set(inputs.tokens["input_ids"][changed].tolist()) <= set(
+        given.tokens["input_ids"][given.units.selectable].tolist()
+    )
+
+
+def test_nir_draws_common_words_more_often(tmp_path):
+    model, _ = make_model("nir", "gru")
+    inputs = model.prepare(
+        input_ids=torch.tensor([[5, 5, 5, 6], [5, 5, 0, 0]]), attention_mask=torch.tensor([[1] * 4, [1, 1, 0, 0]])
+    )
+    torch.manual_seed(0)
+    drawn = torch.stack([noise_words(inputs)[1] for _ in range(500)])
+    assert set(drawn.unique().tolist()) == {5, 6}
+    assert (drawn == 5).float().mean() == pytest.approx(5 / 6, abs=0.03)
+
+
+# --- A2I -------------------------------------------------------------------------------------------------------------
+
+
+@every_backbone
+@pytest.mark.parametrize("method", ["a2i", "ver+a2i", "n2r+a2i-alternating"])
+def test_a2i_moves_the_attacker_by_the_attack_and_the_predictor_by_the_instruction(tmp_path, method, backbone):
+    trainer = make_trainer(tmp_path, method, backbone)
+    attack, instruction = (gradients(trainer, component=name) for name in ("attack", "instruction"))
+    for player, by_attack, by_instruction in (
+        ("attacker", True, False),
+        ("predictor", False, True),
+        ("extractor", False, False),
+    ):
+        assert any(value.any() for value in of(player, attack).values()) == by_attack, player
+        assert any(value.any() for value in of(player, instruction).values()) == by_instruction, player
+
+
+@every_backbone
+def test_a2i_leaves_the_extractors_game_as_it_is(tmp_path, backbone):
+    rnp, a2i = (gradients(make_trainer(tmp_path, name, backbone)) for name in ("rnp", "a2i"))
+    assert same(of("extractor", a2i), of("extractor", rnp))
+
+
+@every_backbone
+def test_a2i_in_one_pass_is_the_papers_two_passes(tmp_path, backbone):
+    trainer = make_trainer(tmp_path, "a2i", backbone)
+    model, batch = trainer.model.train(), a_batch(trainer)
+    with fixed_noise():
+        inputs = model.prepare(**batch)
+        mask = model.select(inputs, extractor=model.attacker).mask
+    fixed = copy.deepcopy(model).requires_grad_(False)
+    attack = F.cross_entropy(fixed.predict(inputs, mask).logits, 1 - batch["labels"])
+    instructed = model.predict(inputs, mask.detach()).logits
+    instruction = F.cross_entropy(instructed, torch.full_like(instructed, 0.5))
+    parameters = [value for value in model.parameters() if value.requires_grad]
+    expected = torch.autograd.grad(attack + instruction, parameters, allow_unused=True)
+    output = gradients(trainer, component="attack"), gradients(trainer, component="instruction")
+    for one, two, value in zip(output[0].values(), output[1].values(), expected, strict=True):
+        torch.testing.assert_close(one + two, torch.zeros_like(one) if value is None else value, rtol=1e-4, atol=1e-7)
+
+
+def test_attacked_labels_are_uniform_over_the_other_classes():
+    labels = torch.arange(4).repeat(3000)
+    torch.manual_seed(0)
+    attacked = attacked_labels(labels, 4)
+    assert not (attacked == labels).any()
+    for label in range(4):
+        shares = attacked[labels == label].bincount(minlength=4) / 3000
+        expected = torch.full((4,), 1 / 3)
+        expected[label] = 0
+        torch.testing.assert_close(shares, expected, atol=0.04, rtol=0)
+    assert torch.equal(attacked_labels(torch.tensor([0, 1, 1]), 2), torch.tensor([1, 0, 0]))
+
+
+@pytest.mark.parametrize("method", ["a2i", "fr+a2i"])
+@every_backbone
+def test_the_attacker_is_in_checkpoints_and_not_in_the_model(tmp_path, method, backbone):
+    trainer = make_trainer(tmp_path, method, backbone, save_strategy="epoch")
+    trainer.train()
+    trainer.save_model(tmp_path / "model")
+    weights = load_file(tmp_path / "model" / "model.safetensors")
+    assert not any(name.startswith("attacker") for name in weights)
+    assert not (tmp_path / "model" / "training_modules.safetensors").exists()
+    kept = load_file(tmp_path / f"checkpoint-{trainer.state.global_step}" / "training_modules.safetensors")
+    expected = {
+        f"attacker.{name}": value.detach()
+        for name, value in trainer.model.attacker.named_parameters()
+        if value.requires_grad
+    }
+    assert same(kept, expected)
+    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
+    assert not hasattr(loaded, "attacker")
+    batch = a_batch(trainer)
+    assert torch.equal(loaded(**batch).logits, trainer.model.eval()(**batch).logits)
+
+
+def test_frozen_word_vectors_are_not_copied_for_the_attacker(tmp_path):
+    for frozen in (True, False):
+        model, tokenizer = make_model("a2i", "gru")
+        weight = model.extractor.encoder.embeddings.weight.requires_grad_(not frozen)
+        A2ITrainer(model=model, args=make_args(tmp_path), processing_class=tokenizer)
+        assert (model.attacker.encoder.embeddings.weight is weight) == frozen
+
+
+# --- FR --------------------------------------------------------------------------------------------------------------
+
+
+@every_backbone
+def test_fr_gradient_is_the_sum_of_the_two_players(tmp_path, backbone):
+    shared = make_trainer(tmp_path, "fr", backbone)
+    apart = make_trainer(tmp_path, "rnp", backbone)
+    weights = shared.model.state_dict()
+    weights |= {
+        name.replace("extractor", "predictor"): value
+        for name, value in weights.items()
+        if name.startswith("extractor.encoder")
+    }
+    apart.model.load_state_dict(weights)
+    one, two = gradients(shared), gradients(apart)
+    assert len(one) < len(two)
+    for name, value in one.items():
+        expected = two[name] + two.get(name.replace("extractor.encoder", "predictor.encoder"), 0) * (
+            "extractor.encoder" in name
+        )
+        torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_fr_needs_one_encoder(tmp_path):
+    model, tokenizer = make_model("rnp")
+    with pytest.raises(ValueError, match="share_encoder=True"):
+        FRTrainer(model=model, args=make_args(tmp_path), processing_class=tokenizer)
+
+
+# --- Gradients through a mask ----------------------------------------------------------------------------------------
+
+
+def test_through_carries_a_loss_to_the_mask_alone():
+    parameter = torch.tensor(3.0, requires_grad=True)
+    selected = torch.tensor([1.0, 0.0], requires_grad=True)
+    read = cut_off(selected * 1)
+    loss = through((read * parameter).sum() ** 2, read, selected * 1)
+    assert loss.item() == 9
+    loss.backward()
+    assert parameter.grad is None
+    assert selected.grad.tolist() == [18, 18]
+
+
+# --- Combining -------------------------------------------------------------------------------------------------------
+
+
+def test_composing_is_inheriting():
+    trainer = compose(N2RTrainer, VERTrainer, A2ITrainer)
+    assert issubclass(trainer, N2RTrainer | VERTrainer | A2ITrainer)
+    assert trainer.__mro__.index(A2ITrainer) < trainer.__mro__.index(VERTrainer) < trainer.__mro__.index(N2RTrainer)
+    assert trainer.method_options() == {"norm_weight": 1.0, "schedule": "joint", "perturbation_rate": 0.3}
+    for part in (N2RTrainer, VERTrainer, A2ITrainer):
+        assert part.description in trainer.description
+    assert compose(FRTrainer, A2ITrainer).model_options == {"share_encoder": True}
+
+
+def test_rnp_adds_nothing():
+    assert compose(RationaleTrainer) is RationaleTrainer
+    assert compose(RationaleTrainer, A2ITrainer) is A2ITrainer
+
+
+@pytest.mark.parametrize(
+    "methods, message",
+    [
+        ((VERTrainer, VERTrainer), "VERTrainer twice"),
+        ((N2RTrainer, A2ITrainer, N2RMMITrainer), "N2RTrainer and N2RMMITrainer: one contains the other"),
+    ],
+)
+def test_combinations_that_make_no_sense_are_told(methods, message):
+    with pytest.raises(ValueError, match=message):
+        compose(*methods)
+
+
+@pytest.mark.parametrize("method", [N2RTrainer, N2RMMITrainer, compose(FRTrainer, N2RTrainer)])
+def test_n2r_on_a_shared_encoder_is_told(tmp_path, method):
+    model, tokenizer = make_model("fr")
+    with pytest.raises(ValueError, match="share one encoder"):
+        method(model=model, args=make_args(tmp_path), processing_class=tokenizer)
+
+
+@pytest.mark.parametrize(
+    "method, options, message",
+    [
+        (VERTrainer, {"perturbation_rate": 1.5}, "perturbation_rate is a probability"),
+        (VERTrainer, {"perturbation_rate": float("nan")}, "perturbation_rate is a probability"),
+        (NIRTrainer, {"noise_rate": -0.1}, "noise_rate is a probability"),
+        (N2RTrainer, {"norm_weight": -1.0}, "norm_weight is a finite weight"),
+        (N2RTrainer, {"norm_weight": float("nan")}, "norm_weight is a finite weight"),
+        (N2RTrainer, {"schedule": "both"}, "schedule is 'joint' or 'alternating'"),
+    ],
+)
+def test_bad_options_are_told(tmp_path, method, options, message):
+    model, tokenizer = make_model()
+    with pytest.raises(ValueError, match=message):
+        method(model=model, args=make_args(tmp_path), processing_class=tokenizer, **options)
+
+
+def test_every_method_is_named_and_described():
+    assert set(METHODS) == {"rnp", "fr", "n2r", "n2r_mmi", "ver", "a2i", "nir"}
+    assert len({method.description for method in METHODS.values()}) == len(METHODS)
