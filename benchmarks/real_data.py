@@ -3,10 +3,10 @@
     python benchmarks/real_data.py --data data --jobs 2                                    # everything
     python benchmarks/real_data.py --data data --only tweets --methods rnp n2r --seeds 0   # a part of it
 
-Each run is `examples/train.py` in a process of its own, with one thread, as a user would type it. Runs that have their
-`eval_results.json` are not run again, so that this can be stopped and started. A table for each corpus goes to standard
-output; a row is the mean over the seeds, and the deviation where there is more than one. All methods have the same
-budget and settings; threshold and checkpoint are chosen on the validation set.
+Each run is `examples/train.py` in a process of its own, with one thread, as a user would type it. Runs that have
+their `eval_results.json` are not run again, so that this can be stopped and started. A table for each corpus goes to
+standard output; a row is the mean over the seeds, and the deviation where there is more than one. All methods have the
+same budget and settings; threshold and checkpoint are chosen on the validation set.
 """
 
 import argparse
@@ -71,28 +71,38 @@ COLUMNS = {
 }
 
 
+def train(folder: Path, method: str, seed: int, flags: str):
+    """Run `examples/train.py` into `folder`, unless that has been done; `method` may have flags of its own."""
+    if (folder / "eval_results.json").exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [
+        *(sys.executable, "examples/train.py", "--method", *shlex.split(method), "--seed", str(seed)),
+        *shlex.split(flags),
+        *("--output_dir", os.path.relpath(folder, ROOT), "--report_to", "none", "--logging_strategy", "epoch"),
+    ]
+    with open(folder / "log.txt", "w") as log:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        status = subprocess.run(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT).returncode
+    if status:
+        raise RuntimeError(f"{folder.name} ended with status {status}; see {folder / 'log.txt'}")
+
+
+def folder_of(output: Path, corpus: str, method: str, seed: int) -> Path:
+    return (ROOT / output).resolve() / corpus / f"{re.sub('[^a-z0-9_+.]+', '-', method)}-seed{seed}"
+
+
 def run(corpus: str, method: str, seed: int, places: dict[str, str], output: Path) -> dict[str, float]:
-    """Train once, unless that has been done; the test scores and the training time in seconds."""
-    folder = (ROOT / output).resolve() / corpus / f"{re.sub('[^a-z0-9_+.]+', '-', method)}-seed{seed}"
-    results = folder / "eval_results.json"
-    if not results.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        command = [
-            *(sys.executable, "examples/train.py", "--method", *shlex.split(method), "--seed", str(seed)),
-            *shlex.split(CORPORA[corpus].format(**places)),
-            *("--output_dir", os.path.relpath(folder, ROOT), "--report_to", "none", "--logging_strategy", "epoch"),
-        ]
-        with open(folder / "log.txt", "w") as log:
-            environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-            status = subprocess.run(
-                command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT
-            ).returncode
-        if status:
-            raise RuntimeError(f"{corpus}, {method}, seed {seed}: status {status}; see {folder / 'log.txt'}")
-    scores = json.loads(results.read_text())
-    validation = json.loads((folder / "validation_results.json").read_text())["validation_accuracy"]
-    seconds = json.loads((folder / "train_results.json").read_text())["train_runtime"]
+    """The test scores, the validation accuracy and the training time in seconds of one run."""
+    folder = folder_of(output, corpus, method, seed)
+    train(folder, method, seed, CORPORA[corpus].format(**places))
+    scores = read(folder, "eval")
+    validation, seconds = read(folder, "validation")["validation_accuracy"], read(folder, "train")["train_runtime"]
     return {column: scores[f"eval_{column}"] for column in COLUMNS} | {"validation": validation, "seconds": seconds}
+
+
+def read(folder: Path, split: str) -> dict[str, float]:
+    return json.loads((folder / f"{split}_results.json").read_text())
 
 
 def main():
@@ -121,12 +131,12 @@ def main():
         print("|---|" + "---|" * (len(COLUMNS) + 2))
         for method in options.methods:
             runs = [scores[corpus, method, seed] for seed in options.seeds]
-            cells = [_mean([run[column] for run in runs], 3) for column in (*COLUMNS, "validation")]
-            minutes = _mean([run["seconds"] / 60 for run in runs], 1)
+            cells = [mean([run[column] for run in runs], 3) for column in (*COLUMNS, "validation")]
+            minutes = mean([run["seconds"] / 60 for run in runs], 1)
             print(f"| {method} | {' | '.join(cells)} | {minutes} |")
 
 
-def _mean(values: list[float], digits: int) -> str:
+def mean(values: list[float], digits: int) -> str:
     mean = f"{statistics.mean(values):.{digits}f}"
     return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
 
