@@ -2,8 +2,8 @@
 
     python benchmarks/spurious_token.py --jobs 2
 
-In training and validation "anyway" occurs in 95 % of the positive reviews and 5 % of the negative ones; in the test set
-it is independent of the label. The label is the opinion on one aspect, and the words that decide it are known exactly.
+In training and validation "anyway" occurs in 95 % of the positive reviews and 5 % of the negative ones; in the test
+set it is independent of the label. The label is the opinion on one aspect; the words that decide it are known exactly.
 For every method and seed, `examples/train.py` trains a model, and then an attacker alone is trained against it
 (`hf_rationale.diagnostics.audit`). The table has, on the test set, mean and deviation over the seeds:
 
