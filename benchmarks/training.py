@@ -73,10 +73,7 @@ METHODS = ("rnp", "fr", "n2r", "n2r --schedule alternating", "n2r_mmi", "ver", "
 PLAIN, TWO_PASSES = "plain classifier", " in two passes"
 GAINS = ("passes", "grouping", "allocator")
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**33)}  # glibc keeps what is freed
-ALONE = (
-    "--full_text_weight 0 --report_to none --eval_strategy no --save_strategy no --load_best_model_at_end false "
-    "--disable_tqdm true"
-)
+ALONE = "--full_text_weight 0 --report_to none --eval_strategy no --save_strategy no --load_best_model_at_end false"
 WARMUP = 5
 
 
@@ -361,10 +358,8 @@ class Bench:
                 for environment, done in zip((plain, plain | ALLOCATOR), runs, strict=True):
                     done.append(self(compare, corpus, encoder, environment, method="rnp", other=PLAIN))
             for player, name in enumerate(("rnp", PLAIN)):
-                medians = [
-                    statistics.median(1000 * s for run in done for s in run["seconds"][player]) for done in runs
-                ]
-                row(f"malloc's defaults → keeping what is freed: {name}, ms a step", *medians, 0)
+                medians = (statistics.median(s for run in done for s in run["seconds"][player]) for done in runs)
+                row(f"malloc's defaults → keeping what is freed: {name}, ms a step", *(1000 * m for m in medians), 0)
             row("the same: rnp, peak MiB", *(statistics.median(run["peak"] for run in done) for done in runs), 0)
 
 
@@ -403,9 +398,8 @@ def main():
         for case in cases:
             bench(prepare, *case)
             if options.profile:
-                print(
-                    f"\n**{', '.join(case)}: {options.profile}**\n\n{bench(profiled, *case, method=options.profile)}"
-                )
+                table = bench(profiled, *case, method=options.profile)
+                print(f"\n**{', '.join(case)}: {options.profile}**\n\n{table}", flush=True)
             elif options.methods:
                 bench.methods(*case)
         if options.gains and not options.profile:

@@ -102,6 +102,47 @@ def test_train_writes_a_complete_model_folder_and_resumes(tmp_path):
     assert first["log_history"][0] == evaluations[0], "the first epoch was trained anew"
 
 
+@pytest.mark.parametrize(
+    "method, flags, told",
+    [
+        (
+            "n2r+ver+a2i",
+            ("--perturbation_rate", "0.4", "--norm_weight", "2"),
+            ("perturbation rate | 0.4", "norm weight | 2.0"),
+        ),
+        ("fr+a2i", (), ("method | fr+a2i",)),
+        ("rnp+nir", (), ("noise rate | 0.1",)),
+    ],
+)
+def test_methods_combine(tmp_path, monkeypatch, method, flags, told):
+    folder = tmp_path / "out"
+    call_train(monkeypatch, *TINY, "--method", method, *flags, "--output_dir", str(folder))
+    card = check_model_folder(folder)
+    for line in told:
+        assert line in card
+    model = RationaleForSequenceClassification.from_pretrained(folder)
+    assert model.config.share_encoder == ("fr" in method) and not hasattr(model, "attacker")
+
+
+@pytest.mark.parametrize(
+    "method, message",
+    [
+        ("n2r+nope", "there is no nope; there are"),
+        ("ver+ver", "VERTrainer twice"),
+        ("n2r+n2r_mmi", "one contains the other"),
+        ("n2r+", "there is no ; there are"),
+    ],
+)
+def test_a_method_that_makes_no_sense_is_told_at_once(tmp_path, monkeypatch, method, message):
+    with pytest.raises(SystemExit, match=message):
+        call_train(monkeypatch, *TINY, "--method", method, "--output_dir", str(tmp_path))
+
+
+def test_fr_with_n2r_is_told(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="share one encoder"):
+        call_train(monkeypatch, *TINY, "--method", "fr+n2r", "--output_dir", str(tmp_path))
+
+
 def test_the_saved_threshold_is_the_scored_one_without_checkpoints(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "out"
     flags = ("--eval_strategy", "no", "--save_strategy", "no", "--load_best_model_at_end", "False")
