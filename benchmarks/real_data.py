@@ -37,7 +37,7 @@ BEER = f"--dataset beer --data_dir {{data}}/beer --sparsity 0.15 --max_length 25
 EASED = "--full_text_weight 1 --initial_sparsity 0.6"  # ours, not the papers': see RationaleTrainingArguments
 TWEETS = "--dataset tweets --data_dir {data}/tweets --sparsity 0.35"
 MOVIES = "--dataset movies --data_dir {data} --sparsity 0.2"
-BEER_GRU = f"{GRU} {BEER} {EASED} --per_device_train_batch_size 64 --num_train_epochs 10"
+BEER_GRU = f"{GRU} {BEER} {EASED} --per_device_train_batch_size 32 --num_train_epochs 8"
 # Over 800 words max-pooling saturates, and 1e-3 moves a mean-pooled GRU hardly at all.
 MOVIES_GRU = (
     f"{GRU} {MOVIES} {EASED} --max_length 1024 --pooling mean --per_device_train_batch_size 16 --num_train_epochs 6 "
@@ -45,7 +45,7 @@ MOVIES_GRU = (
 )
 HOTEL_GRU = (
     f"{GRU} --dataset hotel --data_dir {{data}}/hotel --aspect cleanliness --sparsity 0.12 --max_length 256 {EASED} "
-    "--per_device_train_batch_size 64 --num_train_epochs 10"
+    "--per_device_train_batch_size 32 --num_train_epochs 8"
 )
 # The flags of examples/train.py, but for the method and the seed. The same for every method.
 CORPORA = {

@@ -358,8 +358,15 @@ class Bench:
                 for environment, done in zip((plain, plain | ALLOCATOR), runs, strict=True):
                     done.append(self(compare, corpus, encoder, environment, method="rnp", other=PLAIN))
             for player, name in enumerate(("rnp", PLAIN)):
-                medians = (statistics.median(s for run in done for s in run["seconds"][player]) for done in runs)
-                row(f"malloc's defaults → keeping what is freed: {name}, ms a step", *(1000 * m for m in medians), 0)
+                # The same batches in the same order, so that they compare one by one.
+                steps = [[1000 * second for run in done for second in run["seconds"][player]] for done in runs]
+                ratio = _spread([before / after for before, after in zip(*steps, strict=True)])
+                row(
+                    f"malloc's defaults → keeping what is freed: {name}, ms a step",
+                    *map(statistics.median, steps),
+                    0,
+                    ratio,
+                )
             row("the same: rnp, peak MiB", *(statistics.median(run["peak"] for run in done) for done in runs), 0)
 
 

@@ -52,13 +52,15 @@ EXAMPLES = {
 }
 
 # What works for a GRU from scratch, and for a pretrained encoder; any flag overrides it. A pretrained encoder needs a
-# predictor that understands text, and an easy start, before the selection is any good.
+# predictor that understands text, and an easy start, before the selection is any good. Clipping the gradients of all
+# players by their common norm lets the one with the largest slow the others down; the papers do not clip.
 GRU_DEFAULTS = {
     "learning_rate": 1e-3,
     "per_device_train_batch_size": 128,
     "per_device_eval_batch_size": 128,
     "num_train_epochs": 10,
     "max_length": 1024,
+    "max_grad_norm": 0.0,
 }
 PRETRAINED_DEFAULTS = {
     "learning_rate": 5e-5,

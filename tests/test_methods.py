@@ -330,6 +330,19 @@ def test_a2i_in_one_pass_is_the_papers_two_passes(tmp_path, backbone):
         torch.testing.assert_close(one + two, torch.zeros_like(one) if value is None else value, rtol=1e-4, atol=1e-7)
 
 
+@every_backbone
+def test_the_attackers_compactness_is_that_of_its_own_mask(tmp_path, backbone):
+    trainer = make_trainer(tmp_path, "a2i", backbone, config={"sparsity_weight": 7.0})
+    model, batch = trainer.model.train(), a_batch(trainer)
+    with fixed_noise():
+        inputs = model.prepare(**batch)
+        mask = model.select(inputs, extractor=model.attacker).mask
+        losses = trainer.objective(model, inputs).losses
+    shares = torch.stack([row[first].mean() for row, first in zip(mask, inputs.units.first, strict=True)])
+    assert losses["attack_compactness"].item() == pytest.approx(7 * (shares - 0.3).abs().mean().item(), abs=1e-5)
+    assert any(value.any() for value in of("attacker", gradients(trainer, batch, "attack_compactness")).values())
+
+
 def test_attacked_labels_are_uniform_over_the_other_classes():
     labels = torch.arange(4).repeat(3000)
     torch.manual_seed(0)
