@@ -75,11 +75,11 @@ class AttackTrainer(RationaleTrainer):
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         model = self.accelerator.unwrap_model(model)
         inputs = self._prepare_inputs(inputs)
-        with torch.no_grad(), self.compute_loss_context_manager():
+        with torch.random.fork_rng(), torch.no_grad(), self.compute_loss_context_manager():
+            torch.manual_seed(self.args.seed)  # two evaluations agree
             batch = model.prepare(**{name: value for name, value in inputs.items() if name != "rationale"})
             attacked = model.select(batch, rationale_ratio=model.config.sparsity, extractor=model.attacker).mask
-            scores = torch.rand_like(attacked).gather(1, batch.units.index)
-            random = budget_mask(scores, batch.units, ratio=model.config.sparsity).to(attacked.dtype)
+            random = budget_mask(torch.rand_like(attacked), batch.units, ratio=model.config.sparsity)
             logits = [model.predict(batch, mask).logits for mask in (attacked, random)]
             target = attacked_labels(batch.labels, model.num_labels)
         return None, tuple(logits), (batch.labels, target)
@@ -114,6 +114,7 @@ def audit(
     Args:
         model: a finished model.
         args: how long and how fast to train the attacker; `load_best_model_at_end=False`, the rest as for training.
+            With `resume_from_checkpoint` an attack that was interrupted goes on.
         train_dataset: texts to train the attacker on, such as the model's own training set.
         eval_dataset: texts to measure on.
         processing_class: the model's tokenizer.
@@ -125,7 +126,7 @@ def audit(
         eval_dataset=eval_dataset,
         processing_class=processing_class,
     )
-    trainer.train()
+    trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
     metrics = trainer.evaluate()
     prefix = "eval_attack_success_rate_"
     return AttackReport(

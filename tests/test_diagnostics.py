@@ -111,3 +111,13 @@ def test_choosing_a_checkpoint_of_the_attacker_is_told(tmp_path):
     args = attack_args(tmp_path, eval_strategy="epoch", save_strategy="epoch", load_best_model_at_end=True)
     with pytest.raises(ValueError, match="load_best_model_at_end=False"):
         AttackTrainer(model=model, args=args, processing_class=tokenizer)
+
+
+def test_an_interrupted_audit_goes_on(tmp_path):
+    model, tokenizer = a_model(tmp_path)
+    datasets = toy_reviews(32), toy_reviews(16, seed=3), tokenizer
+    save = {"save_strategy": "steps", "save_steps": 8, "save_total_limit": None}
+    whole = audit(model, attack_args(tmp_path, **save), *datasets)
+    checkpoint = str(tmp_path / "attack" / "checkpoint-8")
+    resumed = audit(model, attack_args(tmp_path, **save, resume_from_checkpoint=checkpoint), *datasets)
+    assert resumed == whole

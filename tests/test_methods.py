@@ -486,3 +486,12 @@ def test_bad_options_are_told(tmp_path, method, options, message):
 def test_every_method_is_named_and_described():
     assert set(METHODS) == {"rnp", "fr", "n2r", "n2r_mmi", "ver", "a2i", "nir"}
     assert len({method.description for method in METHODS.values()}) == len(METHODS)
+
+
+def test_an_attacker_under_an_adapter_is_told(tmp_path):
+    from peft import LoraConfig, get_peft_model
+
+    model, tokenizer = make_model("a2i", "bert")
+    model = get_peft_model(model, LoraConfig(task_type="SEQ_CLS", target_modules=["query", "value"]))
+    with pytest.raises(ValueError, match="cannot to a Peft"):
+        A2ITrainer(model=model, args=make_args(tmp_path), processing_class=tokenizer)
