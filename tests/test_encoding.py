@@ -117,6 +117,22 @@ def test_the_collator_pads_on_either_side(tokenizer, side, multiple):
         )
 
 
+def test_the_collator_marks_padding_where_the_texts_have_no_attention_mask():
+    tokenizer = BACKBONES["gru"](0.0)[1]
+    dataset = encode_rationale_dataset(toy_reviews(6), tokenizer)
+    collate = RationaleDataCollator(tokenizer)
+    expected = collate(list(dataset))["attention_mask"]
+    assert torch.equal(collate(list(dataset.remove_columns("attention_mask")))["attention_mask"], expected)
+
+
+def test_a_tokenizer_without_padding_is_told():
+    tokenizer = BACKBONES["gru"](0.0)[1]
+    dataset = encode_rationale_dataset(toy_reviews(2), tokenizer)
+    tokenizer.pad_token = None
+    with pytest.raises(ValueError, match="no padding token"):
+        RationaleDataCollator(tokenizer)(list(dataset))
+
+
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_the_padding_side_changes_nothing(backbone):
     model, tokenizer = make_model("rnp", backbone)
