@@ -53,7 +53,7 @@ from hf_rationale import (
 from hf_rationale.data.encoding import encode_rationale_dataset
 from hf_rationale.methods.a2i import attacked_labels
 from hf_rationale.methods.n2r import log_norm
-from hf_rationale.modeling_rationale import pool
+from hf_rationale.players import pool
 from hf_rationale.regularizers import compactness
 
 

@@ -53,7 +53,7 @@ EXAMPLES = {
 
 # What works for a GRU from scratch, and for a pretrained encoder; any flag overrides it. A pretrained encoder needs a
 # predictor that understands text, and an easy start, before the selection is any good. Clipping the gradients of all
-# players by their common norm lets the one with the largest slow the others down; the papers do not clip.
+# players by their common norm lets the one with the largest slow the others down; the papers mention no clipping.
 GRU_DEFAULTS = {
     "learning_rate": 1e-3,
     "per_device_train_batch_size": 128,
@@ -180,7 +180,7 @@ def main():
         selection_level=script.selection_level,
         masking=script.masking,
         pooling=script.pooling,
-        tie_word_embeddings=script.encoder == "gru",
+        tie_word_embeddings=script.encoder == "gru" and encoder.config.freeze_embeddings,
         **method.model_options,
     )
 

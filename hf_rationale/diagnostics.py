@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from datasets import Dataset
-from transformers import EvalPrediction
+from torch import nn
+from transformers import EvalPrediction, set_seed
 
 from .masking import budget_mask
 from .methods.a2i import add_attacker, attack, attacked_labels
@@ -50,18 +51,30 @@ class AttackTrainer(RationaleTrainer):
     def __init__(self, model: RationaleForSequenceClassification, args: RationaleTrainingArguments, *rest, **kwargs):
         if args.load_best_model_at_end:
             raise ValueError("The attacker is trained to the end: set load_best_model_at_end=False.")
-        model = copy.deepcopy(model)
+        args = copy.copy(args)
+        args.metric_for_best_model = None
+        self._seed = args.seed
+        kwargs.setdefault("compute_metrics", self._attack_metrics)
+        super().__init__(copy.deepcopy(model), args, *rest, **kwargs)
+        if isinstance(self.eval_dataset, Dataset) and "labels" not in self.eval_dataset.column_names:
+            raise ValueError("The evaluation set has no column 'label': an attack is to have another label predicted.")
+
+    def add_players(self, model: RationaleForSequenceClassification) -> None:
+        super().add_players(model)
+        set_seed(self._seed)
+        model.requires_grad_(True).train()  # a finished model may be frozen; `train` freezes what its config says
         add_attacker(model)
         for name, weight in model.named_parameters():
             weight.requires_grad_(weight.requires_grad and name.startswith("attacker."))
-        kwargs.setdefault("compute_metrics", self._attack_metrics)
-        super().__init__(model, args, *rest, **kwargs)
 
     def objective(
         self, model: RationaleForSequenceClassification, inputs: RationaleInputs
     ) -> RationaleClassifierOutput:
-        model.extractor.eval()
-        model.predictor.eval()
+        for player in (model.extractor, model.predictor):
+            player.eval()
+            for module in player.modules():
+                if isinstance(module, nn.RNNBase):
+                    module.train()  # without dropout that is the same, and cuDNN has a backward pass for it alone
         losses, success_rate = attack(model, inputs, model.config.sparsity)
         del losses["instruction"]
         return RationaleClassifierOutput(
@@ -72,11 +85,15 @@ class AttackTrainer(RationaleTrainer):
         """The threshold is the model's; the attacker has a budget instead."""
         return self.model.config.rationale_threshold
 
+    def evaluation_loop(self, *args, **kwargs):
+        with torch.random.fork_rng():
+            torch.manual_seed(self.args.seed)  # two evaluations agree, and training goes on as without them
+            return super().evaluation_loop(*args, **kwargs)
+
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         model = self.accelerator.unwrap_model(model)
         inputs = self._prepare_inputs(inputs)
-        with torch.random.fork_rng(), torch.no_grad(), self.compute_loss_context_manager():
-            torch.manual_seed(self.args.seed)  # two evaluations agree
+        with torch.no_grad(), self.compute_loss_context_manager():
             batch = model.prepare(**{name: value for name, value in inputs.items() if name != "rationale"})
             attacked = model.select(batch, rationale_ratio=model.config.sparsity, extractor=model.attacker).mask
             random = budget_mask(torch.rand_like(attacked), batch.units, ratio=model.config.sparsity)
@@ -112,9 +129,9 @@ def audit(
     section 5.2). The model stays as it is, to the bit.
 
     Args:
-        model: a finished model.
-        args: how long and how fast to train the attacker; `load_best_model_at_end=False`, the rest as for training.
-            With `resume_from_checkpoint` an attack that was interrupted goes on.
+        model: a finished model; an adapter has to be merged first.
+        args: how long and how fast to train the attacker, with `load_best_model_at_end=False`; the terms that ease a
+            model's start play no part. With `resume_from_checkpoint` an attack that was interrupted goes on.
         train_dataset: texts to train the attacker on, such as the model's own training set.
         eval_dataset: texts to measure on.
         processing_class: the model's tokenizer.

@@ -82,7 +82,8 @@ def through(loss: torch.Tensor, read: torch.Tensor, mask: torch.Tensor) -> torch
     `loss`, with the predictor's parameters fixed: its gradient goes through `mask` alone, to whoever selected it.
 
     One pass of the predictor serves two players: the graph stays, for the losses that are the predictor's own. Only
-    the gradient with respect to `read` is taken here, which visits no parameter.
+    the gradient with respect to `read` is taken here, which visits no parameter. (In float16 it is taken before the
+    loss is scaled up, so that small slopes lose digits; bfloat16 has no such limit.)
 
     Args:
         loss (`torch.FloatTensor`, a scalar): what the player pays for its selection.

@@ -157,6 +157,7 @@ def _hyperparameters(
         "learning rates by part": args.learning_rate_mapping,
         "schedule / optimizer": f"{getattr(args.lr_scheduler_type, 'value', args.lr_scheduler_type)} / "
         f"{getattr(args.optim, 'value', args.optim)}",
+        "gradient clipping": args.max_grad_norm or "none",
         "batch size": args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
         "epochs": args.num_train_epochs,
         "max length": args.max_length,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import os
 from collections.abc import Callable
 from dataclasses import fields
@@ -18,9 +17,7 @@ from transformers.utils import logging
 from .configuration_rationale import RationaleConfig
 from .masking import (
     budget_mask,
-    encode_visible,
     masks_by_hooks,
-    mean_over_units,
     sample_mask,
     supports_masked_attention,
     threshold_mask,
@@ -29,104 +26,10 @@ from .masking import (
 )
 from .methods.rnp import rnp
 from .modeling_outputs import Prediction, RationaleClassifierOutput, RationaleInputs, Selection
+from .players import Extractor, Predictor
 
 
 logger = logging.get_logger(__name__)
-
-
-class Extractor(nn.Module):
-    """An encoder, and a head that scores every token: leave out or select."""
-
-    def __init__(self, config: RationaleConfig):
-        super().__init__()
-        self.encoder = _build_encoder(config.extractor_config)
-        hidden_size = config.extractor_config.hidden_size
-        self.norm = nn.LayerNorm(hidden_size)
-        self.dropout = nn.Dropout(config.classifier_dropout)
-        self.selector = nn.Linear(hidden_size, 2)
-
-    def forward(self, inputs: RationaleInputs) -> torch.Tensor:
-        """Logits (batch, seq, 2), equal within a unit."""
-        tokens = encoder_inputs(self.encoder, inputs)
-        hidden = self.encoder(attention_mask=inputs.attention_mask, **tokens).last_hidden_state
-        return mean_over_units(self.selector(self.dropout(self.norm(hidden))), inputs.units)
-
-
-class Predictor(nn.Module):
-    """An encoder that reads the visible tokens alone (its own, or the extractor's), pooling, and the classifier."""
-
-    def __init__(self, config: RationaleConfig):
-        super().__init__()
-        self.masking, self.pooling = config.masking, config.pooling
-        self.encoder = None if config.share_encoder else _build_encoder(config.predictor_config)
-        self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = nn.Linear(config.predictor_config.hidden_size, config.num_labels)
-
-    def forward(self, encoder: PreTrainedModel, inputs: RationaleInputs, mask: torch.Tensor) -> Prediction:
-        """Read, with `encoder`, the tokens that `mask` (batch, seq) selects, and the context."""
-        visible = (mask + inputs.context * (1 - mask)) * inputs.attention_mask
-        tokens = encoder_inputs(encoder, inputs)
-        if self.masking == "zero":
-            embeddings = encoder.get_input_embeddings()(tokens.pop("input_ids"))
-            output = encoder(
-                inputs_embeds=embeddings * visible.unsqueeze(-1).to(embeddings.dtype),
-                attention_mask=inputs.attention_mask,
-                **tokens,
-                **inputs.options,
-            )
-            visible = inputs.attention_mask  # as the papers' code: pooled over all real positions
-        else:
-            output = encode_visible(encoder, visible, inputs.attention_mask, **tokens, **inputs.options)
-        hidden = output.last_hidden_state
-        representation = pool(hidden, visible.to(hidden.dtype), self.pooling)
-        return Prediction(
-            logits=self.classifier(self.dropout(representation)),
-            representation=representation,
-            hidden_states=output.get("hidden_states") if "output_hidden_states" in inputs.options else None,
-            attentions=output.get("attentions") if "output_attentions" in inputs.options else None,
-        )
-
-
-def pool(hidden: torch.Tensor, weights: torch.Tensor, pooling: str) -> torch.Tensor:
-    """Pool states (batch, seq, hidden) over the positions with `weights` (batch, seq) = 1; zero where there are none.
-
-    `"cls"` takes the first of them: [CLS] is not at index 0 where padding is on the left.
-    """
-    if pooling == "cls":
-        first = (weights > 0).long().argmax(1)
-        return hidden[torch.arange(len(hidden), device=hidden.device), first] * (weights > 0).any(1, keepdim=True)
-    if pooling == "mean":
-        return (hidden * weights.unsqueeze(-1)).sum(1) / weights.sum(1, keepdim=True).clamp_min(1)
-    outside = (weights == 0).unsqueeze(-1)
-    largest = hidden.masked_fill(outside, torch.finfo(hidden.dtype).min).amax(1)
-    return largest.masked_fill(outside.all(1), 0.0)
-
-
-def encoder_inputs(encoder: PreTrainedModel, inputs: RationaleInputs) -> dict[str, torch.Tensor]:
-    """What `encoder` takes of a batch: segments where it knows them, and positions that count real tokens alone.
-
-    Left to themselves, most encoders count positions from the first column, so that padding on the left moves a text.
-    """
-    tokens = dict(inputs.tokens)
-    accepted = inspect.signature(encoder.forward).parameters
-    if "token_type_ids" not in accepted or getattr(encoder.config, "type_vocab_size", 2) < 2:
-        tokens.pop("token_type_ids", None)
-    embeddings = getattr(encoder, "embeddings", None)
-    if "position_ids" in accepted and getattr(embeddings, "position_embeddings", None) is not None:
-        count = (inputs.attention_mask.cumsum(1) - 1).clamp_min(0)
-        if (padding_index := embeddings.position_embeddings.padding_idx) is not None:
-            tokens["position_ids"] = count + padding_index + 1  # RoBERTa and MPNet count from behind the padding's
-        elif (positions := getattr(embeddings, "position_ids", None)) is not None:
-            tokens["position_ids"] = positions[0][count]
-    return tokens
-
-
-def _build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
-    # In the dtype that the whole model is made in, whatever its encoder was once loaded in.
-    encoder = AutoModel.from_config(config, dtype=torch.get_default_dtype())
-    if getattr(encoder, "pooler", None) is not None:
-        encoder.pooler = None  # never used: its parameters would get no gradient, which DDP refuses
-    return encoder
 
 
 class RationalePreTrainedModel(PreTrainedModel):
@@ -142,9 +45,18 @@ class RationalePreTrainedModel(PreTrainedModel):
     def add_training_module(self, name: str, module: nn.Module) -> None:
         """Add a part that only training uses: `save_pretrained` leaves it out, the Trainer's checkpoints have it."""
         self.add_module(name, module)
-        self.training_modules = tuple(dict.fromkeys([*self.training_modules, name]))
+        self.training_modules += (name,)
         left_out = [f"{name}.{key}" for key in module.state_dict()]
         self._keys_to_ignore_on_save = [*(self._keys_to_ignore_on_save or ()), *left_out]
+
+    def drop_training_modules(self) -> None:
+        """Take away what `add_training_module` has added."""
+        for name in self.training_modules:
+            delattr(self, name)
+            self._keys_to_ignore_on_save = [
+                key for key in self._keys_to_ignore_on_save if not key.startswith(f"{name}.")
+            ]
+        self.training_modules = ()
 
     @classmethod
     def from_pretrained(cls, *args, **kwargs):
@@ -262,6 +174,7 @@ class RationaleForSequenceClassification(RationalePreTrainedModel):
 
     def resize_token_embeddings(self, *args, **kwargs) -> nn.Module:
         """Resize the embeddings of both encoders, which read the same token indices; returns the extractor's."""
+        self.drop_training_modules()  # made for the old vocabulary
         for encoder in self.encoders:
             encoder.resize_token_embeddings(*args, **kwargs)
         self.vocab_size = self.config.vocab_size

@@ -74,11 +74,18 @@ class RationaleTrainer(Trainer):
             raise ValueError("Pass the tokenizer as processing_class: it tokenizes and pads.")
         if kwargs.get("compute_loss_func") is not None:
             raise ValueError("compute_loss_func has no effect here; override RationaleTrainer.objective instead.")
+        for name, value in self.model_options.items():
+            if getattr(model.config, name) != value:
+                raise ValueError(
+                    f"{type(self).__name__} trains models with {name}={value}, and this one has "
+                    f"{getattr(model.config, name)}. Make it with from_encoder_pretrained(…, {name}={value})."
+                )
         limit = model.max_length
         if args.max_length is not None and limit is not None and args.max_length > limit:
             raise ValueError(f"max_length is {args.max_length}, but the encoder has positions for {limit} tokens.")
         self._max_length = args.max_length or limit
         self.processing_class = processing_class
+        self.add_players(model)
         super().__init__(
             model=model,
             args=args,
@@ -98,6 +105,10 @@ class RationaleTrainer(Trainer):
         super().create_accelerator_and_postprocess()
         # The Trainer divides by the accumulation steps, and transformers 5.4 lets accelerate do so a second time.
         self.accelerator.gradient_accumulation_steps = 1
+
+    def add_players(self, model: RationaleForSequenceClassification) -> None:
+        """Give the model what this method trains beside it; another method's is taken away."""
+        model.drop_training_modules()
 
     @classmethod
     def method_options(cls) -> dict[str, Any]:
@@ -173,7 +184,7 @@ class RationaleTrainer(Trainer):
     def step_alone(self, model: nn.Module, player: nn.Module) -> None:
         """An optimizer step of one player on the micro-batches of this step; all others stand exactly still."""
         model.train()
-        with self.accelerator.no_sync(model):  # in whichever of the micro-batches this is called
+        with self.accelerator.no_sync(model):
             for batch in self._micro_batches:
                 with self.compute_loss_context_manager():
                     output, share = self._run_objective(model, self._prepare_inputs(batch))
@@ -183,7 +194,7 @@ class RationaleTrainer(Trainer):
         for parameter, gradient in gradients.items():
             parameter.grad = None if gradient is None else self.accelerator.reduce(gradient, reduction="mean")
         last = self.accelerator.sync_gradients
-        self.accelerator.gradient_state._set_sync_gradients(True)
+        self.accelerator.gradient_state._set_sync_gradients(True)  # or the optimizer waits for the last micro-batch
         if self.args.max_grad_norm:
             self.accelerator.clip_grad_norm_(player.parameters(), self.args.max_grad_norm)
         self.optimizer.step()
@@ -328,11 +339,16 @@ class RationaleTrainer(Trainer):
             save_file(state, Path(output_dir, TRAINING_MODULES_NAME))
 
     def _load_optimizer_and_scheduler(self, checkpoint):
+        state = self._training_modules_state() if checkpoint is not None else {}
+        if state and not (path := Path(checkpoint, TRAINING_MODULES_NAME)).exists():
+            raise ValueError(
+                f"{checkpoint} has no {path.name}: it is a checkpoint of another method than {type(self).__name__}'s, "
+                "which has more to train than the model."
+            )
         super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is not None and (state := self._training_modules_state()):
-            with torch.no_grad():
-                for name, saved in load_file(Path(checkpoint, TRAINING_MODULES_NAME)).items():
-                    state[name].copy_(saved)
+        if state:
+            for name, saved in load_file(path).items():
+                state[name].copy_(saved)
 
     def _training_modules_state(self) -> dict[str, torch.Tensor]:
         """What is trained but left out of the saved model, such as A2I's attacker."""

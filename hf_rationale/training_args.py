@@ -22,8 +22,8 @@ class RationaleTrainingArguments(TrainingArguments):
             Cut texts to so many tokens. Defaults to what the encoder has positions for.
         learning_rate_mapping (`dict[str, float]` or JSON, *optional*):
             Learning rates by regular expression over parameter names, the first match counts; the others have
-            `learning_rate`. Example: `{"selector|classifier": 1e-3}`. Extractor and predictor are the prefixes
-            `extractor.` and `predictor.`.
+            `learning_rate`. Example: `{"selector|classifier": 1e-3}`. The players are the prefixes `extractor.`,
+            `predictor.` and, in A2I, `attacker.`.
         full_text_weight (`float`, *optional*, defaults to 0.0):
             Weight of a further term, the predictor's cross-entropy on the full text. It gives a pretrained encoder a
             predictor that understands text before the selection is any good; ours, not the papers'.
@@ -82,4 +82,6 @@ class RationaleTrainingArguments(TrainingArguments):
             raise ValueError(f"initial_sparsity is in (0, 1]; got {self.initial_sparsity}")
         if not 0 < self.sparsity_warmup_ratio <= 1:
             raise ValueError(f"sparsity_warmup_ratio is in (0, 1]; got {self.sparsity_warmup_ratio}")
+        if (self.gradient_checkpointing_kwargs or {}).get("use_reentrant"):
+            raise ValueError("use_reentrant=True allows one backward pass, and some methods make two; leave it out.")
         super().__post_init__()

@@ -6,6 +6,7 @@ import pytest
 import torch
 from training_common import make_args, make_trainer, toy_reviews
 
+from hf_rationale import RationaleTrainingArguments
 from hf_rationale.diagnostics import AttackTrainer, audit
 
 
@@ -121,3 +122,57 @@ def test_an_interrupted_audit_goes_on(tmp_path):
     checkpoint = str(tmp_path / "attack" / "checkpoint-8")
     resumed = audit(model, attack_args(tmp_path, **save, resume_from_checkpoint=checkpoint), *datasets)
     assert resumed == whole
+
+
+def test_the_arguments_of_readme_do(tmp_path):
+    """Evaluated after every epoch, and no metric is missed."""
+    model, tokenizer = a_model(tmp_path)
+    args = RationaleTrainingArguments(
+        str(tmp_path / "audit"), learning_rate=1e-3, num_train_epochs=2, load_best_model_at_end=False, use_cpu=True
+    )
+    report = audit(model, args, toy_reviews(16), toy_reviews(8, seed=3), tokenizer)
+    assert 0 <= report.success_rate <= 1
+
+
+def test_audits_with_one_seed_agree_and_evaluating_in_between_changes_nothing(tmp_path):
+    model, tokenizer = a_model(tmp_path)
+    datasets = toy_reviews(32), toy_reviews(16, seed=3), tokenizer
+    one = audit(model, attack_args(tmp_path), *datasets)
+    assert audit(model, attack_args(tmp_path), *datasets) == one
+    assert audit(model, attack_args(tmp_path, eval_strategy="epoch"), *datasets) == one
+    assert audit(model, attack_args(tmp_path, seed=1), *datasets) != one
+
+
+def test_a_frozen_model_is_audited_all_the_same(tmp_path):
+    model, tokenizer = a_model(tmp_path)
+    datasets = toy_reviews(32), toy_reviews(16, seed=3), tokenizer
+    expected = audit(model, attack_args(tmp_path), *datasets)
+    assert audit(model.requires_grad_(False).eval(), attack_args(tmp_path), *datasets) == expected
+    assert not any(weight.requires_grad for weight in model.parameters())
+
+
+@pytest.mark.parametrize("backbone", ["gru", "bert"])
+def test_the_predictor_reads_without_dropout_and_the_attacker_samples(tmp_path, backbone):
+    trainer = make_trainer(tmp_path / "model", "rnp", backbone, dropout=0.5)
+    attacker = AttackTrainer(
+        model=trainer.model,
+        args=attack_args(tmp_path),
+        train_dataset=toy_reviews(16),
+        eval_dataset=toy_reviews(8),
+        processing_class=trainer.processing_class,
+    )
+    model = attacker.model.train()
+    batch = {key: value for key, value in next(iter(attacker.get_train_dataloader())).items() if key != "rationale"}
+    inputs = model.prepare(**batch)
+    attacker.objective(model, inputs)
+    mask = inputs.units.selectable.float()
+    assert torch.equal(model.predict(inputs, mask).logits, model.predict(inputs, mask).logits)
+    masks = [model.select(inputs, extractor=model.attacker).mask for _ in range(2)]
+    assert not torch.equal(*masks)
+
+
+def test_texts_without_labels_are_told(tmp_path):
+    model, tokenizer = a_model(tmp_path)
+    unlabelled = toy_reviews(8).remove_columns(["label", "rationale"])
+    with pytest.raises(ValueError, match="evaluation set has no column 'label'"):
+        audit(model, attack_args(tmp_path), toy_reviews(8), unlabelled, tokenizer)

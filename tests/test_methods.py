@@ -1,6 +1,7 @@
 """What sets each method apart: whose gradient goes where, and what the predictor reads."""
 
 import copy
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -15,7 +16,9 @@ from training_common import (
     make_model,
     make_trainer,
     toy_reviews,
+    words_by_position,
 )
+from training_common import METHODS as ROWS_BY_NAME
 from transformers import AutoModelForSequenceClassification
 
 from hf_rationale import (
@@ -272,10 +275,24 @@ def test_nir_replaces_selected_words_alone(tmp_path, backbone):
     changed = inputs.tokens["input_ids"] != given.tokens["input_ids"]
     assert torch.equal(mask, output.rationale_mask)
     assert changed.any() and not changed[mask == 0].any()
-    assert 0.15 < changed[mask == 1].float().mean() <= 0.5  # some are replaced by themselves
+    assert 0.15 < changed[mask == 1].float().mean() <= 0.55  # some are replaced by themselves
     assert set(inputs.tokens["input_ids"][changed].tolist()) <= set(
         given.tokens["input_ids"][given.units.selectable].tolist()
     )
+
+
+def test_nir_replaces_whole_words(tmp_path):
+    model, _ = make_model("nir", "bert", selection_level="word")
+    words = torch.arange(24).expand(8, -1) // 3
+    inputs = model.prepare(input_ids=torch.randint(4, 20, (8, 24)), word_ids=words)
+    read, trainer = [], make_trainer(tmp_path, "nir", "bert", options={"noise_rate": 0.5})
+    model.predict = lambda inputs, mask: read.append(inputs.tokens["input_ids"])
+    # Noise that no text holds, so that what is replaced can be told.
+    noise = torch.rand(8, 24), torch.full((8, 24), 3)
+    with mock.patch("hf_rationale.methods.nir.noise_words", return_value=noise):
+        trainer.read(model, inputs, torch.ones(8, 24))
+    replaced = (read[0] == 3).view(8, 8, 3)
+    assert torch.equal(replaced.any(2), replaced.all(2)) and 0 < replaced.float().mean() < 1
 
 
 def test_nir_draws_common_words_more_often(tmp_path):
@@ -386,6 +403,43 @@ def test_frozen_word_vectors_are_not_copied_for_the_attacker(tmp_path):
         assert (model.attacker.encoder.embeddings.weight is weight) == frozen
 
 
+def test_the_attackers_head_is_its_own_and_the_extractors_stays(tmp_path):
+    """Also where the extractor is frozen."""
+    model, tokenizer = make_model("a2i", "gru")
+    model.extractor.requires_grad_(False)
+    before = copy.deepcopy(model.extractor.state_dict())
+    A2ITrainer(model=model, args=make_args(tmp_path), processing_class=tokenizer)
+    assert same(model.extractor.state_dict(), before)
+    attacker = model.attacker
+    assert not torch.equal(attacker.selector.weight, model.extractor.selector.weight)
+    assert attacker.selector.weight.requires_grad and attacker.norm.weight.requires_grad
+    assert attacker.encoder.forward_gru.weight_hh_l0 is model.extractor.encoder.forward_gru.weight_hh_l0
+
+
+def test_the_next_trainer_takes_the_attacker_away(tmp_path):
+    model, tokenizer = make_model("a2i", "gru")
+    given = {"args": make_args(tmp_path), "processing_class": tokenizer}
+    for _ in range(2):
+        A2ITrainer(model=model, **given)
+        left_out = [f"attacker.{key}" for key in model.attacker.state_dict()]
+        assert model._keys_to_ignore_on_save == left_out
+    RationaleTrainer(model=model, **given)
+    assert not hasattr(model, "attacker") and not model._keys_to_ignore_on_save
+    bert, tokenizer = make_model("a2i", "bert")
+    with pytest.raises(ValueError, match="positions for 48"):
+        A2ITrainer(model=bert, args=make_args(tmp_path, max_length=99), processing_class=tokenizer)
+    assert not hasattr(bert, "attacker")
+    A2ITrainer(model=model, **given)
+    model.resize_token_embeddings(40)
+    assert not hasattr(model, "attacker")
+
+
+def test_resuming_from_another_methods_checkpoint_is_told(tmp_path):
+    make_trainer(tmp_path, "rnp", "gru", save_strategy="epoch", save_total_limit=None).train()
+    with pytest.raises(ValueError, match=r"no training_modules\.safetensors.*another method"):
+        make_trainer(tmp_path, "a2i", "gru").train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+
+
 # --- FR --------------------------------------------------------------------------------------------------------------
 
 
@@ -411,7 +465,7 @@ def test_fr_gradient_is_the_sum_of_the_two_players(tmp_path, backbone):
 
 def test_fr_needs_one_encoder(tmp_path):
     model, tokenizer = make_model("rnp")
-    with pytest.raises(ValueError, match="share_encoder=True"):
+    with pytest.raises(ValueError, match="share_encoder=True, and this one has False"):
         FRTrainer(model=model, args=make_args(tmp_path), processing_class=tokenizer)
 
 
@@ -435,11 +489,38 @@ def test_through_carries_a_loss_to_the_mask_alone():
 def test_composing_is_inheriting():
     trainer = compose(N2RTrainer, VERTrainer, A2ITrainer)
     assert issubclass(trainer, N2RTrainer | VERTrainer | A2ITrainer)
-    assert trainer.__mro__.index(A2ITrainer) < trainer.__mro__.index(VERTrainer) < trainer.__mro__.index(N2RTrainer)
+    assert trainer.__mro__.index(N2RTrainer) < trainer.__mro__.index(VERTrainer) < trainer.__mro__.index(A2ITrainer)
     assert trainer.method_options() == {"norm_weight": 1.0, "schedule": "joint", "perturbation_rate": 0.3}
+    assert trainer.model_options == {"share_encoder": False}
     for part in (N2RTrainer, VERTrainer, A2ITrainer):
         assert part.description in trainer.description
     assert compose(FRTrainer, A2ITrainer).model_options == {"share_encoder": True}
+
+
+@pytest.mark.parametrize("order", [("ver", "nir"), ("nir", "ver")])
+def test_the_method_named_first_acts_first(tmp_path, order):
+    """With all words swapped and all words noise: noise that comes first is swapped out, and the last is read."""
+    model, tokenizer = make_model("ver", "gru")
+    trainer = compose(*(METHODS[name] for name in order))(
+        model=model,
+        args=make_args(tmp_path),
+        train_dataset=toy_reviews(16),
+        processing_class=tokenizer,
+        perturbation_rate=1.0,
+        noise_rate=1.0,
+    )
+    read, predict = [], model.predict
+    model.predict = lambda inputs, mask: read.append((inputs, mask)) or predict(inputs, mask)
+    given = model.train().prepare(**a_batch(trainer, 16))
+    with fixed_noise():
+        output = trainer.objective(model, given)
+    ((inputs, mask),) = read
+    noise = words_by_position(given)[1] == inputs.tokens["input_ids"]
+    assert not torch.equal(mask, output.rationale_mask)
+    assert noise[(mask if order[0] == "ver" else output.rationale_mask) == 1].all()
+    assert (
+        not noise[(mask == 1) & (given.tokens["input_ids"] != words_by_position(given)[1])].all() or order[0] == "ver"
+    )
 
 
 def test_rnp_adds_nothing():
@@ -450,8 +531,9 @@ def test_rnp_adds_nothing():
 @pytest.mark.parametrize(
     "methods, message",
     [
-        ((VERTrainer, VERTrainer), "VERTrainer twice"),
+        ((VERTrainer, VERTrainer), "VERTrainer and VERTrainer: one contains"),
         ((N2RTrainer, A2ITrainer, N2RMMITrainer), "N2RTrainer and N2RMMITrainer: one contains the other"),
+        ((FRTrainer, VERTrainer, N2RTrainer), "FRTrainer and N2RTrainer do not go together"),
     ],
 )
 def test_combinations_that_make_no_sense_are_told(methods, message):
@@ -459,11 +541,16 @@ def test_combinations_that_make_no_sense_are_told(methods, message):
         compose(*methods)
 
 
-@pytest.mark.parametrize("method", [N2RTrainer, N2RMMITrainer, compose(FRTrainer, N2RTrainer)])
-def test_n2r_on_a_shared_encoder_is_told(tmp_path, method):
+@pytest.mark.parametrize("method", [N2RTrainer, N2RMMITrainer, compose(N2RTrainer, A2ITrainer)])
+def test_n2r_on_shared_weights_is_told(tmp_path, method):
     model, tokenizer = make_model("fr")
-    with pytest.raises(ValueError, match="share one encoder"):
+    with pytest.raises(ValueError, match="share_encoder=False, and this one has True"):
         method(model=model, args=make_args(tmp_path), processing_class=tokenizer)
+    model, tokenizer = make_model("n2r", tie_word_embeddings=True)
+    with pytest.raises(ValueError, match="share their word embeddings"):
+        method(model=model, args=make_args(tmp_path), processing_class=tokenizer)
+    model.get_input_embeddings().weight.requires_grad_(False)
+    method(model=model, args=make_args(tmp_path), processing_class=tokenizer)
 
 
 @pytest.mark.parametrize(
@@ -483,8 +570,8 @@ def test_bad_options_are_told(tmp_path, method, options, message):
         method(model=model, args=make_args(tmp_path), processing_class=tokenizer, **options)
 
 
-def test_every_method_is_named_and_described():
-    assert set(METHODS) == {"rnp", "fr", "n2r", "n2r_mmi", "ver", "a2i", "nir"}
+def test_every_method_is_a_row_of_the_common_tester_and_described():
+    assert set(METHODS.values()) <= {row.trainer for row in ROWS_BY_NAME.values()}
     assert len({method.description for method in METHODS.values()}) == len(METHODS)
 
 

@@ -1,5 +1,6 @@
 """The common tester: every invariant of a rationale model, held over every row of `common.CASES`."""
 
+import copy
 import json
 import logging
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from transformers import (
     AutoModel,
     AutoModelForSequenceClassification,
     BertForMaskedLM,
+    BertModel,
     DebertaV2Config,
     LlamaConfig,
     PreTrainedModel,
@@ -25,7 +27,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from hf_rationale import GruConfig, GruModel, RationaleConfig, RationaleForSequenceClassification
-from hf_rationale.modeling_rationale import pool
+from hf_rationale.players import pool
 
 
 Batch = dict[str, torch.Tensor]
@@ -450,7 +452,7 @@ def test_further_unselected_words_never_matter(case: ModelCase, differentiable: 
 def test_shortened_is_masked(case: ModelCase):
     # Of the encoders that take positions as they are given: see Backbone.gathers.
     model, batch = case.model(), case.batch(random_texts(5, 14, 9), queries=random_texts(2, 4, 3, seed=1))
-    encoder, mask = model.predictor.encoder, random_mask(batch)
+    encoder, mask = model.encoders[-1], random_mask(batch)
     first_position = 2 if encoder.config.model_type == "roberta" else 0
     with torch.no_grad():
         inputs = model.prepare(**batch)
@@ -785,3 +787,26 @@ def test_config_defaults_follow_the_predictor():
 def test_a_config_without_encoders_makes_no_model():
     with pytest.raises(ValueError, match="needs extractor_config and predictor_config"):
         RationaleForSequenceClassification(RationaleConfig())
+
+
+# --- One encoder for both players ------------------------------------------------------------------------------------
+
+
+def test_players_that_share_an_encoder_hold_it_once():
+    shared, apart = CASES_BY_NAME["bert-shared"].model(), CASES_BY_NAME["bert-attention-token"].model()
+    assert shared.encoders == (shared.extractor.encoder,) and shared.predictor.encoder is None
+    assert not any(name.startswith("predictor.encoder") for name in shared.state_dict())
+    encoder = sum(weight.numel() for weight in shared.extractor.encoder.parameters())
+    assert shared.num_parameters() == apart.num_parameters() - encoder
+
+
+def test_two_encoders_cannot_be_shared():
+    config = CASES_BY_NAME["bert-shared"].model().config
+    with pytest.raises(ValueError, match="leave predictor out"):
+        RationaleForSequenceClassification.from_encoder_pretrained(
+            BertModel(config.extractor_config), BertModel(config.extractor_config), share_encoder=True
+        )
+    other = copy.deepcopy(config.extractor_config)
+    other.num_hidden_layers += 1
+    with pytest.raises(ValueError, match="extractor_config and predictor_config differ"):
+        RationaleConfig(extractor_config=config.extractor_config, predictor_config=other, share_encoder=True)

@@ -478,6 +478,7 @@ def test_a_loss_function_of_ones_own_is_told(tmp_path):
         ("max_length", 0, "max_length is at least 1"),
         ("max_length", -5, "max_length is at least 1"),
         ("label_smoothing_factor", 0.1, "label_smoothing_factor has no effect"),
+        ("gradient_checkpointing_kwargs", {"use_reentrant": True}, "use_reentrant=True allows one backward pass"),
         ("learning_rate_mapping", "{selector: 1}", "learning_rate_mapping is not JSON"),
         ("learning_rate_mapping", "[1]", "learning_rate_mapping maps"),
         ("learning_rate_mapping", {"selector": "fast"}, "the rate of 'selector' is a number"),

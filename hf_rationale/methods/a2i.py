@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from ..masking import cut_off, through
 from ..modeling_outputs import RationaleClassifierOutput, RationaleInputs
-from ..modeling_rationale import Extractor
+from ..players import Extractor
 from ..regularizers import compactness
 from ..trainer import RationaleTrainer
 
@@ -33,9 +33,9 @@ class A2ITrainer(RationaleTrainer):
 
     description = "A2I: an attacker looks for patterns that mislead the predictor, which is told to ignore them."
 
-    def __init__(self, model, *args, **kwargs):
+    def add_players(self, model: PreTrainedModel) -> None:
+        super().add_players(model)
         add_attacker(model)
-        super().__init__(model, *args, **kwargs)
 
     def objective(self, model: PreTrainedModel, inputs: RationaleInputs) -> RationaleClassifierOutput:
         output = super().objective(model, inputs)
@@ -49,13 +49,14 @@ def add_attacker(model: PreTrainedModel):
     """Give `model` an attacker: the extractor's encoder as it is, under a fresh head. Frozen weights are shared."""
     if not isinstance(model, PreTrainedModel):
         raise ValueError(
-            f"A2I adds a player to the model itself, and cannot to a {type(model).__name__} around it. Train without "
-            "an adapter."
+            f"An attacker is added to the model itself, and cannot be to a {type(model).__name__} around it. Train "
+            "without an adapter; merge a finished one first (merge_and_unload)."
         )
-    frozen = {id(weight): weight for weight in model.extractor.parameters() if not weight.requires_grad}
+    frozen = {id(weight): weight for weight in model.extractor.encoder.parameters() if not weight.requires_grad}
     attacker: Extractor = copy.deepcopy(model.extractor, frozen)
-    attacker.norm.reset_parameters()
-    attacker.selector.reset_parameters()
+    for head in (attacker.norm, attacker.selector):
+        head.reset_parameters()
+        head.requires_grad_(True)
     model.add_training_module("attacker", attacker)
 
 

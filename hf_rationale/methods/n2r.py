@@ -26,22 +26,23 @@ class N2RTrainer(RationaleTrainer):
             of its mask, as in the paper (appendix A.3); twice the time.
 
     Raises:
-        ValueError: where the two players share one encoder, which cannot be trained and fixed at once.
+        ValueError: where the two players share weights, which cannot be trained and fixed at once.
     """
 
     description = (
         "N2R: the extractor maximizes the norm of the predictor's representation, the predictor alone the likelihood."
     )
+    model_options = {"share_encoder": False}
 
     def __init__(self, model, *args, norm_weight: float = 1.0, schedule: str = "joint", **kwargs):
         if not 0 <= norm_weight < float("inf"):
             raise ValueError(f"norm_weight is a finite weight of at least 0; got {norm_weight}")
         if schedule not in ("joint", "alternating"):
             raise ValueError(f"schedule is 'joint' or 'alternating'; got {schedule!r}")
-        if model.config.share_encoder:
+        if model.config.tie_word_embeddings and model.get_input_embeddings().weight.requires_grad:
             raise ValueError(
-                "N2R trains the extractor with the predictor fixed, which two players that share one encoder (FR) "
-                "cannot do. Make the model without share_encoder."
+                "N2R trains the extractor with the predictor fixed, and the two share their word embeddings, which "
+                "are trained. Freeze these, or make the model without tie_word_embeddings."
             )
         self.norm_weight, self.schedule = norm_weight, schedule
         super().__init__(model, *args, **kwargs)
@@ -61,18 +62,14 @@ class N2RTrainer(RationaleTrainer):
         """sg(z): the cross-entropy does not reach the extractor."""
         return cut_off(mask)
 
-    def get_batch_samples(self, *args):
-        self._predictor_is_due = self.schedule == "alternating"
-        return super().get_batch_samples(*args)
-
-    def training_step(self, model: nn.Module, *args) -> torch.Tensor:
+    def training_step(self, model: nn.Module, inputs, num_items_in_batch=None) -> torch.Tensor:
+        if self.schedule == "joint":
+            return super().training_step(model, inputs, num_items_in_batch)
         predictor = self.accelerator.unwrap_model(self.model).predictor
-        if self._predictor_is_due:
+        if inputs is self._micro_batches[0]:
             self.step_alone(model, predictor)
-            self._predictor_is_due = False
-        loss = super().training_step(model, *args)
-        if self.schedule == "alternating":
-            predictor.zero_grad()
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        predictor.zero_grad()
         return loss
 
 
