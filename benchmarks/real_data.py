@@ -77,8 +77,8 @@ def train(folder: Path, method: str, seed: int, flags: str):
         return
     folder.mkdir(parents=True, exist_ok=True)
     command = [
-        *(sys.executable, "examples/train.py", "--method", *shlex.split(method), "--seed", str(seed)),
-        *shlex.split(flags),
+        *(sys.executable, "examples/train.py", "--seed", str(seed)),
+        *shlex.split(f"{flags} --method {method}"),  # the method's own flags come last, and so override
         *("--output_dir", os.path.relpath(folder, ROOT), "--report_to", "none", "--logging_strategy", "epoch"),
     ]
     with open(folder / "log.txt", "w") as log:
