@@ -80,7 +80,7 @@ def test_one_process_and_two_agree(tmp_path):
             )
         )
     for run in runs:
-        output, _ = run.communicate(timeout=300)
+        output, _ = run.communicate(timeout=1200)
         assert run.returncode == 0, output[-5000:]
 
     for name in ("-".join(row) for row in ROWS):
