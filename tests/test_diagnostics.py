@@ -89,6 +89,11 @@ def test_rates_are_those_of_the_texts_one_by_one(tmp_path):
     assert metrics["eval_attack_success_rate_LABEL_1"] == pytest.approx(sum(said[1]) / 8)
     assert metrics["eval_attack_success_rate"] == pytest.approx(sum(said[0] + said[1]) / 16)
     assert 0 <= metrics["eval_random_success_rate"] <= 1
+    torch.rand(1)
+    again = trainer.evaluate()
+    assert {name: value for name, value in again.items() if "rate" in name} == {
+        name: value for name, value in metrics.items() if "rate" in name
+    }
 
 
 def test_an_attack_succeeds_where_there_is_something_to_succeed_with(tmp_path):
