@@ -16,7 +16,9 @@ Runs that have their results are not run again.
 
 import argparse
 import json
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import torch
@@ -83,7 +85,8 @@ def attack(folder: Path, reviews, seed: int) -> dict[str, float]:
         report_to="none",
         disable_tqdm=True,
     )
-    report = audit(model, args, reviews["train"], reviews["test"], tokenizer)
+    with redirect_stdout(sys.stderr):  # standard output is for the table
+        report = audit(model, args, reviews["train"], reviews["test"], tokenizer)
     texts = [" ".join(tokens) for tokens in reviews["test"]["tokens"] if SPURIOUS_TOKEN in tokens]
     results = pipeline("rationale-classification", model=model, tokenizer=tokenizer)(texts, batch_size=256)
     taken = [any(SPURIOUS_TOKEN in span["text"].split() for span in result["rationale"]) for result in results]
