@@ -580,5 +580,5 @@ def test_an_attacker_under_an_adapter_is_told(tmp_path):
 
     model, tokenizer = make_model("a2i", "bert")
     model = get_peft_model(model, LoraConfig(task_type="SEQ_CLS", target_modules=["query", "value"]))
-    with pytest.raises(ValueError, match="cannot to a Peft"):
+    with pytest.raises(ValueError, match="cannot be to a Peft"):
         A2ITrainer(model=model, args=make_args(tmp_path), processing_class=tokenizer)
