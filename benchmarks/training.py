@@ -71,8 +71,7 @@ CASES = {
 }
 METHODS = ("rnp", "fr", "n2r", "n2r --schedule alternating", "n2r_mmi", "ver", "nir", "a2i", "fr+a2i", "n2r+ver+a2i")
 PLAIN, TWO_PASSES = "plain classifier", " in two passes"
-GAINS = ("passes", "grouping", "allocator")
-ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**33)}  # glibc keeps what is freed
+GAINS = ("passes", "grouping")
 ALONE = "--full_text_weight 0 --report_to none --eval_strategy no --save_strategy no --load_best_model_at_end false"
 WARMUP = 5
 
@@ -179,7 +178,8 @@ class Stepper:
         trainer = self.trainer
         (batch,), count = trainer.get_batch_samples(batches, 1, trainer.args.device)
         trainer.training_step(self.model, batch, count)
-        trainer.accelerator.clip_grad_norm_(self.model.parameters(), trainer.args.max_grad_norm)
+        if trainer.args.max_grad_norm:
+            trainer.accelerator.clip_grad_norm_(self.model.parameters(), trainer.args.max_grad_norm)
         trainer.optimizer.step()
         trainer.lr_scheduler.step()
         self.model.zero_grad()
@@ -312,13 +312,13 @@ class Bench:
         self.options, self.folder = options, folder
         self.places = {"data": options.data, "minilm": options.minilm}
 
-    def __call__(self, function: Callable, corpus: str, encoder: str, environment=None, **task):
+    def __call__(self, function: Callable, corpus: str, encoder: str, **task):
         task |= {"case": CASES[corpus, encoder].format(**self.places), "folder": f"{self.folder}/{corpus}-{encoder}"}
         if "steps" in inspect.signature(function).parameters:
             task["steps"] = self.options.steps
         result = subprocess.run(
             [sys.executable, __file__, "--task", json.dumps([function.__name__, task])],
-            env={**(os.environ if environment is None else environment), "OMP_NUM_THREADS": str(self.options.threads)},
+            env={**os.environ, "OMP_NUM_THREADS": str(self.options.threads)},
             capture_output=True,
             text=True,
         )
@@ -351,23 +351,6 @@ class Bench:
             run = self(grouping, corpus, encoder)
             row("shuffled → grouped by length: tokens with padding, an example", *run["tokens"], 1)
             row("the same: ms an example", *(1000 * seconds for seconds in run["seconds"]), 2)
-        if "allocator" in self.options.gains and encoder == "gru":
-            plain = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
-            runs: tuple[list, list] = [], []
-            for _ in range(3):
-                for environment, done in zip((plain, plain | ALLOCATOR), runs, strict=True):
-                    done.append(self(compare, corpus, encoder, environment, method="rnp", other=PLAIN))
-            for player, name in enumerate(("rnp", PLAIN)):
-                # The same batches in the same order, so that they compare one by one.
-                steps = [[1000 * second for run in done for second in run["seconds"][player]] for done in runs]
-                ratio = _spread([before / after for before, after in zip(*steps, strict=True)])
-                row(
-                    f"malloc's defaults → keeping what is freed: {name}, ms a step",
-                    *map(statistics.median, steps),
-                    0,
-                    ratio,
-                )
-            row("the same: rnp, peak MiB", *(statistics.median(run["peak"] for run in done) for done in runs), 0)
 
 
 def _ratios(run: dict[str, Any]) -> list[float]:

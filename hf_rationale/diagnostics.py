@@ -53,15 +53,14 @@ class AttackTrainer(RationaleTrainer):
             raise ValueError("The attacker is trained to the end: set load_best_model_at_end=False.")
         args = copy.copy(args)
         args.metric_for_best_model = None
-        self._seed = args.seed
         kwargs.setdefault("compute_metrics", self._attack_metrics)
+        set_seed(args.seed)  # of the attacker's head
         super().__init__(copy.deepcopy(model), args, *rest, **kwargs)
         if isinstance(self.eval_dataset, Dataset) and "labels" not in self.eval_dataset.column_names:
             raise ValueError("The evaluation set has no column 'label': an attack is to have another label predicted.")
 
     def add_players(self, model: RationaleForSequenceClassification) -> None:
         super().add_players(model)
-        set_seed(self._seed)
         model.requires_grad_(True).train()  # a finished model may be frozen; `train` freezes what its config says
         add_attacker(model)
         for name, weight in model.named_parameters():

@@ -63,6 +63,16 @@ def gradients(trainer, batch=None, component=None) -> dict[str, torch.Tensor]:
     }
 
 
+def assert_gradients_of(trainer, components: tuple[str, str], loss: torch.Tensor):
+    """The gradients of two components of the objective add up to those of `loss`."""
+    parameters = [value for value in trainer.model.parameters() if value.requires_grad]
+    expected = torch.autograd.grad(loss, parameters, allow_unused=True)
+    one, other = (gradients(trainer, component=component) for component in components)
+    for name, value in zip(one, expected, strict=True):
+        value = torch.zeros_like(one[name]) if value is None else value
+        torch.testing.assert_close(one[name] + other[name], value, rtol=1e-4, atol=1e-7)
+
+
 def of(player: str, values: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: value for name, value in values.items() if name.startswith(f"{player}.")}
 
@@ -121,11 +131,7 @@ def test_n2r_in_one_pass_is_the_papers_two_passes(tmp_path, backbone):
     cross_entropy = F.cross_entropy(model.predict(inputs, mask.detach()).logits, batch["labels"])
     fixed = copy.deepcopy(model).requires_grad_(False)
     norm = -log_norm(fixed.predict(inputs, mask).representation).mean()
-    parameters = [value for value in model.parameters() if value.requires_grad]
-    expected = torch.autograd.grad(cross_entropy + norm, parameters, allow_unused=True)
-    output = gradients(trainer, component="cross_entropy"), gradients(trainer, component="norm")
-    for one, two, value in zip(output[0].values(), output[1].values(), expected, strict=True):
-        torch.testing.assert_close(one + two, torch.zeros_like(one) if value is None else value, rtol=1e-4, atol=1e-7)
+    assert_gradients_of(trainer, ("cross_entropy", "norm"), cross_entropy + norm)
 
 
 @every_backbone
@@ -213,7 +219,8 @@ def test_ver_as_many_leave_as_enter_in_every_text(rate, by_word):
             assert torch.equal(leave, torch.minimum(n, units.first.sum(1) - n).long())
         assert not leave[3:].any()  # nothing selected; nothing left to enter
         left, selected = left + int(leave[0]), selected + int((mask * units.first)[0].sum())
-    assert left / selected == pytest.approx(rate, abs=0.07) or rate == 1.0
+    if rate < 1.0:  # else there is not always room for all to enter
+        assert left / selected == pytest.approx(rate, abs=0.07)
 
 
 def test_ver_draws_who_leaves_and_who_enters_uniformly():
@@ -340,11 +347,7 @@ def test_a2i_in_one_pass_is_the_papers_two_passes(tmp_path, backbone):
     attack = F.cross_entropy(fixed.predict(inputs, mask).logits, 1 - batch["labels"])
     instructed = model.predict(inputs, mask.detach()).logits
     instruction = F.cross_entropy(instructed, torch.full_like(instructed, 0.5))
-    parameters = [value for value in model.parameters() if value.requires_grad]
-    expected = torch.autograd.grad(attack + instruction, parameters, allow_unused=True)
-    output = gradients(trainer, component="attack"), gradients(trainer, component="instruction")
-    for one, two, value in zip(output[0].values(), output[1].values(), expected, strict=True):
-        torch.testing.assert_close(one + two, torch.zeros_like(one) if value is None else value, rtol=1e-4, atol=1e-7)
+    assert_gradients_of(trainer, ("attack", "instruction"), attack + instruction)
 
 
 @every_backbone
