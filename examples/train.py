@@ -17,13 +17,15 @@ from pathlib import Path
 from pprint import pformat
 from typing import Any
 
-from transformers import AutoTokenizer, HfArgumentParser, pipeline, set_seed
+from transformers import AutoTokenizer, HfArgumentParser, PreTrainedModel, pipeline, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from hf_rationale import (
     METHODS,
     GruConfig,
     GruModel,
+    PlmrForSequenceClassification,
+    PLMRTrainer,
     RationaleForSequenceClassification,
     RationaleTrainer,
     RationaleTrainingArguments,
@@ -69,7 +71,6 @@ PRETRAINED_DEFAULTS = {
     "per_device_eval_batch_size": 64,
     "num_train_epochs": 5,
     "warmup_steps": 50,
-    "full_text_weight": 1.0,
     "initial_sparsity": 0.6,
 }
 
@@ -97,8 +98,15 @@ class ScriptArguments:
     coherence_weight: float = field(default=1.0, metadata={"help": "λ2, of coherence."})
     sparsity_level: str = field(default="example", metadata={"help": "example or batch."})
     selection_level: str = field(default="word", metadata={"help": "word or token."})
-    masking: str | None = field(default=None, metadata={"help": "attention or zero."})
+    masking: str | None = field(default=None, metadata={"help": "attention or zero; not of plmr."})
+    full_text_weight: float | None = field(
+        default=None, metadata={"help": "Of the cross-entropy on the full text (default: 2 for plmr, else 1, gru 0)."}
+    )
     pooling: str | None = field(default=None, metadata={"help": "mean, max or cls."})
+    model_config: str = field(
+        default="{}",
+        metadata={"help": "JSON: further fields of the model's configuration, such as split_layer for plmr."},
+    )
 
 
 def trainer_of(method: str) -> type[RationaleTrainer]:
@@ -123,10 +131,11 @@ def parse_arguments() -> tuple[ScriptArguments, RationaleTrainingArguments, dict
     for name, default in trainer_of(given.method).method_options().items():
         options.add_argument(f"--{name}", type=type(default), default=default, help="(default: %(default)s)")
     script, training, *method_options = parser.parse_args_into_dataclasses()
-    try:
-        script.dataset_options = dict(json.loads(script.dataset_options))
-    except (TypeError, ValueError):
-        raise SystemExit(f"--dataset_options is a JSON object; got {script.dataset_options}") from None
+    for name in ("dataset_options", "model_config"):
+        try:
+            setattr(script, name, dict(json.loads(getattr(script, name))))
+        except (TypeError, ValueError):
+            raise SystemExit(f"--{name} is a JSON object; got {getattr(script, name)}") from None
     return script, training, vars(method_options[0]) if method_options else {}
 
 
@@ -155,6 +164,25 @@ def build_encoder(script: ScriptArguments, train_dataset):
     return GruModel(config), tokenizer, "bidirectional GRU, word vectors learned from scratch"
 
 
+def build_model(script: ScriptArguments, method: type[RationaleTrainer], encoder, **names) -> PreTrainedModel:
+    """The model that the method trains, as the flags say."""
+    options = {
+        name: getattr(script, name)
+        for name in ("sparsity", "sparsity_weight", "coherence_weight", "sparsity_level", "selection_level", "pooling")
+    }
+    if issubclass(method, PLMRTrainer):
+        model_class = PlmrForSequenceClassification
+    else:
+        model_class = RationaleForSequenceClassification
+        from_scratch = script.encoder == "gru"
+        options["tie_word_embeddings"] = from_scratch and encoder.config.freeze_embeddings
+        options["full_text_weight"] = 0.0 if from_scratch else 1.0
+        options |= {"masking": script.masking, **method.model_options}
+    if script.full_text_weight is not None:
+        options["full_text_weight"] = script.full_text_weight
+    return model_class.from_encoder_pretrained(encoder, **names, **options | script.model_config)
+
+
 def main():
     script, args, method_options = parse_arguments()
     method = trainer_of(script.method)
@@ -168,20 +196,13 @@ def main():
             raise SystemExit(f"{script.dataset} in {script.data_dir} has no {split} split; there are {list(dataset)}")
     encoder, tokenizer, encoder_description = build_encoder(script, dataset["train"])
     names = dataset["train"].features["label"].names
-    model = RationaleForSequenceClassification.from_encoder_pretrained(
+    model = build_model(
+        script,
+        method,
         encoder,
         tokenizer=tokenizer,
         id2label=dict(enumerate(names)),
         label2id={name: index for index, name in enumerate(names)},
-        sparsity=script.sparsity,
-        sparsity_weight=script.sparsity_weight,
-        coherence_weight=script.coherence_weight,
-        sparsity_level=script.sparsity_level,
-        selection_level=script.selection_level,
-        masking=script.masking,
-        pooling=script.pooling,
-        tie_word_embeddings=script.encoder == "gru" and encoder.config.freeze_embeddings,
-        **method.model_options,
     )
 
     trainer = method(

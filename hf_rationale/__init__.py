@@ -7,6 +7,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassificati
 
 from .compat import PIPELINE_REGISTRY
 from .configuration_gru import GruConfig
+from .configuration_plmr import PlmrConfig
 from .configuration_rationale import RationaleConfig
 from .data import RationaleDataCollator, load_rationale_dataset
 from .methods.a2i import A2ITrainer
@@ -14,8 +15,10 @@ from .methods.composition import compose
 from .methods.fr import FRTrainer
 from .methods.n2r import N2RMMITrainer, N2RTrainer
 from .methods.nir import NIRTrainer
+from .methods.plmr import PLMRTrainer
 from .methods.ver import VERTrainer
 from .modeling_gru import GruModel
+from .modeling_plmr import PlmrForSequenceClassification
 from .modeling_outputs import RationaleClassifierOutput
 from .modeling_rationale import RationaleForSequenceClassification
 from .pipelines import RationaleClassificationPipeline
@@ -30,6 +33,8 @@ AutoConfig.register("gru", GruConfig)
 AutoModel.register(GruConfig, GruModel)
 AutoConfig.register("rationale", RationaleConfig)
 AutoModelForSequenceClassification.register(RationaleConfig, RationaleForSequenceClassification)
+AutoConfig.register("plmr", PlmrConfig)
+AutoModelForSequenceClassification.register(PlmrConfig, PlmrForSequenceClassification)
 PIPELINE_REGISTRY.register_pipeline(
     "rationale-classification",
     pipeline_class=RationaleClassificationPipeline,
@@ -48,6 +53,7 @@ METHODS = {
     "ver": VERTrainer,
     "a2i": A2ITrainer,
     "nir": NIRTrainer,
+    "plmr": PLMRTrainer,
 }
 
 __all__ = [
@@ -59,6 +65,9 @@ __all__ = [
     "N2RMMITrainer",
     "N2RTrainer",
     "NIRTrainer",
+    "PLMRTrainer",
+    "PlmrConfig",
+    "PlmrForSequenceClassification",
     "RationaleClassificationPipeline",
     "RationaleClassifierOutput",
     "RationaleConfig",

@@ -14,7 +14,7 @@ from transformers import EvalPrediction, set_seed
 from .masking import budget_mask
 from .methods.a2i import add_attacker, attack, attacked_labels
 from .modeling_outputs import RationaleClassifierOutput, RationaleInputs
-from .modeling_rationale import RationaleForSequenceClassification
+from .modeling_base import RationalePreTrainedModel
 from .trainer import RationaleTrainer
 from .training_args import RationaleTrainingArguments
 
@@ -48,7 +48,7 @@ class AttackTrainer(RationaleTrainer):
 
     description = "The attacker of A2I alone, against a finished model."
 
-    def __init__(self, model: RationaleForSequenceClassification, args: RationaleTrainingArguments, *rest, **kwargs):
+    def __init__(self, model: RationalePreTrainedModel, args: RationaleTrainingArguments, *rest, **kwargs):
         if args.load_best_model_at_end:
             raise ValueError("The attacker is trained to the end: set load_best_model_at_end=False.")
         args = copy.copy(args)
@@ -59,7 +59,7 @@ class AttackTrainer(RationaleTrainer):
         if isinstance(self.eval_dataset, Dataset) and "labels" not in self.eval_dataset.column_names:
             raise ValueError("The evaluation set has no column 'label': an attack is to have another label predicted.")
 
-    def add_players(self, model: RationaleForSequenceClassification) -> None:
+    def add_players(self, model: RationalePreTrainedModel) -> None:
         super().add_players(model)
         model.requires_grad_(True).train()  # a finished model may be frozen; `train` freezes what its config says
         add_attacker(model)
@@ -67,7 +67,7 @@ class AttackTrainer(RationaleTrainer):
             weight.requires_grad_(weight.requires_grad and name.startswith("attacker."))
 
     def objective(
-        self, model: RationaleForSequenceClassification, inputs: RationaleInputs
+        self, model: RationalePreTrainedModel, inputs: RationaleInputs
     ) -> RationaleClassifierOutput:
         for player in (model.extractor, model.predictor):
             player.eval()
@@ -116,7 +116,7 @@ class AttackTrainer(RationaleTrainer):
 
 
 def audit(
-    model: RationaleForSequenceClassification,
+    model: RationalePreTrainedModel,
     args: RationaleTrainingArguments,
     train_dataset: Dataset,
     eval_dataset: Dataset,

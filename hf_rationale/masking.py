@@ -16,6 +16,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .compat import AttentionInterface, AttentionMaskInterface, sdpa_mask
+from .shortening import can_shorten, encode_shortened
 
 
 class Units(NamedTuple):
@@ -101,15 +102,16 @@ def threshold_mask(scores: torch.Tensor, units: Units, threshold: float) -> torc
 
 
 def budget_mask(
-    scores: torch.Tensor, units: Units, ratio: float | None = None, top_k: int | None = None
+    scores: torch.Tensor, units: Units, ratio: float | torch.Tensor | None = None, top_k: int | None = None
 ) -> torch.Tensor:
     r"""
-    Select the best-scored units of each text: `top_k` of them, or the share `ratio`, rounded to the nearest number and
-    at least one (none at a ratio of 0). Of equal scores the first wins.
+    Select the best-scored units of each text: `top_k` of them, or the share `ratio` (for all, or (batch, 1)), rounded
+    to the nearest number and at least one (none at a ratio of 0). Of equal scores the first wins.
     """
     available = units.first.sum(1, keepdim=True)
     if ratio is not None:
-        budget = (ratio * available + 0.5).floor().clamp_min(1 if ratio > 0 else 0)
+        ratio = torch.as_tensor(ratio, device=available.device)
+        budget = (ratio * available + 0.5).floor().maximum((ratio > 0).float())
     else:
         budget = torch.full_like(available, top_k)
     order = scores.masked_fill(~units.first, -1.0).argsort(dim=1, descending=True, stable=True)
@@ -232,10 +234,13 @@ def encode_visible(
     The encoder's output, where every token attends to the tokens with `visible` (batch, seq) = 1 alone; they are
     among the real ones, `attention_mask` (batch, seq) = 1.
 
-    Without a gradient to carry, this is what an attention mask does. With one, the mask multiplies the attention
+    Without a gradient to carry, this is what an attention mask does; outside of training, the encoder runs on the
+    visible tokens alone where that can be done (see [`encode_shortened`]). With one, the mask multiplies the attention
     weights (see [`masked_attention`]).
     """
     if not visible.requires_grad:
+        if can_shorten(encoder, inputs):
+            return BaseModelOutput(encode_shortened(encoder, visible, **inputs))
         return encoder(attention_mask=visible.long(), **inputs)
     if masks_by_hooks(encoder):
         with _weights_multiplied(encoder, visible):

@@ -11,7 +11,7 @@ import transformers
 from datasets import DatasetDict
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from .modeling_rationale import RationalePreTrainedModel
+from .modeling_base import RationalePreTrainedModel
 from .training_args import RationaleTrainingArguments
 
 
@@ -150,7 +150,12 @@ def _hyperparameters(
         "sparsity s": config.sparsity,
         "sparsity weight λ1 / level": f"{config.sparsity_weight} / {config.sparsity_level}",
         "coherence weight λ2": config.coherence_weight,
-        "full-text weight": args.full_text_weight,
+        "full-text weight": config.full_text_weight,
+        "match weight λ, h": config.match_weight
+        and f"{config.match_weight}, {'x' if config.match_base is None else f'{config.match_base}^x'}",
+        "split": config.model_type == "plmr"
+        and f"{config.split_layer} of {config.encoder_config.num_hidden_layers} layers extract, Dim-Reduction after "
+        f"{config.reduction_layers} ({config.sparsity_schedule})",
         "initial sparsity": args.initial_sparsity
         and f"{args.initial_sparsity}, annealed over {args.sparsity_warmup_ratio:.0%} of the steps",
         "learning rate": args.learning_rate,
@@ -163,4 +168,4 @@ def _hyperparameters(
         "max length": args.max_length,
         "seed": args.seed,
     }
-    return {name: value for name, value in values.items() if value is not None}
+    return {name: value for name, value in values.items() if value not in (None, False)}

@@ -59,9 +59,14 @@ class RationaleInputs(NamedTuple):
 class Selection(NamedTuple):
     """What the extractor makes of a batch."""
 
-    logits: torch.Tensor  # (batch, seq, 2): leaving out, selecting
     scores: torch.Tensor  # (batch, seq): probability of being selected
-    mask: torch.Tensor  # (batch, seq): 1 for selected tokens
+    masks: tuple[torch.Tensor, ...]  # (batch, seq) each: 1 for what every stage has left; the last is the rationale
+    full_text: torch.Tensor | None  # (batch, seq, hidden): PLMR's states of the full text, for the predictor's layers
+
+    @property
+    def mask(self) -> torch.Tensor:
+        """The rationale (batch, seq): 1 for selected tokens."""
+        return self.masks[-1]
 
 
 class Prediction(NamedTuple):

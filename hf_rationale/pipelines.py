@@ -9,7 +9,7 @@ import torch
 from transformers import Pipeline
 from transformers.utils import logging
 
-from .modeling_rationale import RationalePreTrainedModel, check_budget
+from .modeling_base import RationalePreTrainedModel, check_budget
 
 
 logger = logging.get_logger(__name__)

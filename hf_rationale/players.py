@@ -8,43 +8,101 @@ import torch
 from torch import nn
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
-from .configuration_rationale import RationaleConfig
-from .masking import encode_visible, mean_over_units
+from .configuration_base import RationaleBaseConfig
+from .configuration_plmr import PlmrConfig
+from .masking import Units, encode_visible, mean_over_units
 from .modeling_outputs import Prediction, RationaleInputs
 
 
-class Extractor(nn.Module):
-    """An encoder, and a head that scores every token: leave out or select."""
+class MaskPredictor(nn.Module):
+    """The head that scores every token: leave out or select."""
 
-    def __init__(self, config: RationaleConfig):
+    def __init__(self, config: RationaleBaseConfig, hidden_size: int):
         super().__init__()
-        self.encoder = _build_encoder(config.extractor_config)
-        hidden_size = config.extractor_config.hidden_size
         self.norm = nn.LayerNorm(hidden_size)
         self.dropout = nn.Dropout(config.classifier_dropout)
         self.selector = nn.Linear(hidden_size, 2)
 
-    def forward(self, inputs: RationaleInputs) -> torch.Tensor:
-        """Logits (batch, seq, 2), equal within a unit."""
+    def forward(self, hidden: torch.Tensor, units: Units) -> torch.Tensor:
+        """Logits (batch, seq, 2) of states (batch, seq, hidden), equal within a unit."""
+        return mean_over_units(self.selector(self.dropout(self.norm(hidden))), units)
+
+    def reset_parameters(self):
+        self.norm.reset_parameters()
+        self.selector.reset_parameters()
+
+
+class Extractor(nn.Module):
+    """An encoder, and the mask predictor over its states: extraction in one stage."""
+
+    def __init__(self, config: RationaleBaseConfig, encoder: PreTrainedModel):
+        super().__init__()
+        self.encoder = encoder
+        self.mask_predictor = MaskPredictor(config, encoder.config.hidden_size)
+
+    def forward(
+        self, inputs: RationaleInputs, stage: int, hidden: torch.Tensor | None, mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        r"""
+        One stage of extraction.
+
+        Args:
+            hidden (`torch.Tensor` of shape `(batch, seq, hidden)`): what the stage before has left; None at first.
+            mask (`torch.Tensor` of shape `(batch, seq)`): what the stages before have selected; at first all.
+
+        Returns:
+            the states (batch, seq, hidden), and the logits (batch, seq, 2), equal within a unit.
+        """
         tokens = encoder_inputs(self.encoder, inputs)
-        hidden = self.encoder(attention_mask=inputs.attention_mask, **tokens).last_hidden_state
-        return mean_over_units(self.selector(self.dropout(self.norm(hidden))), inputs.units)
+        hidden = encode_visible(self.encoder, inputs.attention_mask, inputs.attention_mask, **tokens).last_hidden_state
+        return hidden, self.mask_predictor(hidden, inputs.units)
+
+
+class PlmrExtractor(nn.Module):
+    """The lower layers of an encoder, with a mask predictor after each Dim-Reduction layer (PLMR, equations 9-12)."""
+
+    def __init__(self, config: PlmrConfig, encoders: list[PreTrainedModel]):
+        super().__init__()
+        self.encoders = nn.ModuleList(encoders)  # each ends with a Dim-Reduction layer
+        count = 1 if config.share_mask_predictor else len(encoders)
+        self.mask_predictors = nn.ModuleList(MaskPredictor(config, config.hidden_size) for _ in range(count))
+
+    def forward(
+        self, inputs: RationaleInputs, stage: int, hidden: torch.Tensor | None, mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """As [`Extractor`]'s, where no token attends to one that a stage before has pruned."""
+        encoder = self.encoders[stage]
+        if stage == 0:
+            visible, tokens = inputs.attention_mask, encoder_inputs(encoder, inputs)
+        else:
+            kept = inputs.attention_mask * ~inputs.units.selectable  # [CLS], [SEP] and a pair's first segment stay
+            visible, tokens = kept + mask, {"inputs_embeds": hidden}
+        hidden = encode_visible(encoder, visible, inputs.attention_mask, **tokens).last_hidden_state
+        mask_predictor = self.mask_predictors[min(stage, len(self.mask_predictors) - 1)]
+        return hidden, mask_predictor(hidden, inputs.units)
 
 
 class Predictor(nn.Module):
     """An encoder that reads the visible tokens alone (its own, or the extractor's), pooling, and the classifier."""
 
-    def __init__(self, config: RationaleConfig):
+    def __init__(self, config: RationaleBaseConfig, encoder: PreTrainedModel | None):
         super().__init__()
         self.masking, self.pooling = config.masking, config.pooling
-        self.encoder = None if config.share_encoder else _build_encoder(config.predictor_config)
+        self.encoder = encoder
         self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = nn.Linear(config.predictor_config.hidden_size, config.num_labels)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
 
-    def forward(self, encoder: PreTrainedModel, inputs: RationaleInputs, mask: torch.Tensor) -> Prediction:
-        """Read, with `encoder`, the tokens that `mask` (batch, seq) selects, and the context."""
+    def forward(
+        self,
+        encoder: PreTrainedModel,
+        inputs: RationaleInputs,
+        mask: torch.Tensor,
+        hidden: torch.Tensor | None = None,
+    ) -> Prediction:
+        """Read, with `encoder`, the tokens that `mask` (batch, seq) selects, and the context; from their embeddings,
+        or from states `hidden` (batch, seq, hidden)."""
         visible = (mask + inputs.context * (1 - mask)) * inputs.attention_mask
-        tokens = encoder_inputs(encoder, inputs)
+        tokens = encoder_inputs(encoder, inputs) if hidden is None else {"inputs_embeds": hidden}
         if self.masking == "zero":
             embeddings = encoder.get_input_embeddings()(tokens.pop("input_ids"))
             output = encoder(
@@ -100,7 +158,8 @@ def encoder_inputs(encoder: PreTrainedModel, inputs: RationaleInputs) -> dict[st
     return tokens
 
 
-def _build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
+def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
+    """An encoder with fresh weights, without a pooler."""
     # In the dtype that the whole model is made in, whatever its encoder was once loaded in.
     encoder = AutoModel.from_config(config, dtype=torch.get_default_dtype())
     if getattr(encoder, "pooler", None) is not None:

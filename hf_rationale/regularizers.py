@@ -1,10 +1,44 @@
-"""Ω(m): what every method asks of a mask, whatever it says (Lei et al. 2016; Chang et al. 2020)."""
+"""Ω(m), what every method asks of a mask, whatever it says (Lei et al. 2016; Chang et al. 2020); PLMR's L_match."""
 
 from __future__ import annotations
 
 import torch
 
+from .configuration_base import RationaleBaseConfig
 from .masking import Units
+
+
+def regularize(
+    config: RationaleBaseConfig, masks: tuple[torch.Tensor, ...], units: Units, shares: list[float]
+) -> dict[str, torch.Tensor]:
+    r"""
+    λ1 and λ2 times compactness and coherence, the mean over the stages of extraction: one, or PLMR's Dim-Reduction
+    layers (PLMR, equation 13).
+
+    Args:
+        masks (`tuple[torch.FloatTensor]`, each of shape `(batch, seq)`): the training mask after every stage.
+        shares (`list[float]`): what every stage is to leave.
+    """
+    distance = [
+        compactness(mask, units, share, config.sparsity_level) for mask, share in zip(masks, shares, strict=True)
+    ]
+    changes = [coherence(mask, units) for mask in masks]
+    return {
+        "compactness": config.sparsity_weight * sum(distance) / len(masks),
+        "coherence": config.coherence_weight * sum(changes) / len(masks),
+    }
+
+
+def match(rationale_losses: torch.Tensor, full_text_losses: torch.Tensor, base: float | None = None) -> torch.Tensor:
+    r"""
+    The mean of h(L_r − L_x) over texts, with h(x) = x, or base^x (PLMR, equation 16). Taken text by text, as inside
+    the expectation of equation 17, so that it adds up over micro-batches.
+
+    Args:
+        rationale_losses, full_text_losses (`torch.FloatTensor` of shape `(batch,)`): the cross-entropies of each text.
+    """
+    difference = rationale_losses - full_text_losses
+    return (difference if base is None else base**difference).mean()
 
 
 def selected_share(mask: torch.Tensor, units: Units) -> torch.Tensor:

@@ -23,7 +23,7 @@ from .masking import calibrate_threshold
 from .methods.rnp import rnp
 from .metrics import rationale_f1
 from .modeling_outputs import Prediction, RationaleClassifierOutput, RationaleInputs
-from .modeling_rationale import RationaleForSequenceClassification
+from .modeling_base import RationalePreTrainedModel
 from .training_args import RationaleTrainingArguments
 
 
@@ -49,7 +49,7 @@ class RationaleTrainer(Trainer):
       and, evenly, over devices (with `sparsity_level="example"`).
 
     Args:
-        model ([`RationaleForSequenceClassification`]): the model.
+        model ([`RationaleForSequenceClassification`] or [`PlmrForSequenceClassification`]): the model.
         args ([`RationaleTrainingArguments`]): the arguments.
         kwargs: as of [`~transformers.Trainer`]; `processing_class` is the tokenizer.
     """
@@ -61,7 +61,7 @@ class RationaleTrainer(Trainer):
 
     def __init__(
         self,
-        model: RationaleForSequenceClassification,
+        model: RationalePreTrainedModel,
         args: RationaleTrainingArguments,
         train_dataset: Dataset | None = None,
         eval_dataset: Dataset | None = None,
@@ -106,7 +106,7 @@ class RationaleTrainer(Trainer):
         # The Trainer divides by the accumulation steps, and transformers 5.4 lets accelerate do so a second time.
         self.accelerator.gradient_accumulation_steps = 1
 
-    def add_players(self, model: RationaleForSequenceClassification) -> None:
+    def add_players(self, model: RationalePreTrainedModel) -> None:
         """Give the model what this method trains beside it; another method's is taken away."""
         model.drop_training_modules()
 
@@ -124,27 +124,21 @@ class RationaleTrainer(Trainer):
     # --- The objective -----------------------------------------------------------------------------------------------
 
     def objective(
-        self, model: RationaleForSequenceClassification, inputs: RationaleInputs
+        self, model: RationalePreTrainedModel, inputs: RationaleInputs
     ) -> RationaleClassifierOutput:
-        """What one forward call of the wrapped module computes in training: game and Ω, and the full-text term if
-        asked."""
-        output = rnp(model, inputs, sparsity=self.target_sparsity(model.config.sparsity), game=self.game)
-        if self.args.full_text_weight:
-            full_text = model.predict(inputs, inputs.units.selectable.to(model.dtype)).logits
-            term = self.args.full_text_weight * F.cross_entropy(full_text.float(), inputs.labels)
-            output.loss = output.loss + term
-            output.losses["full_text"] = term
-        return output
+        """What one forward call of the wrapped module computes in training: the game, Ω, and the full-text terms of
+        the model's config."""
+        return rnp(model, inputs, sparsity=self.target_sparsity(model.config.sparsity), game=self.game)
 
     def game(
-        self, model: RationaleForSequenceClassification, inputs: RationaleInputs, mask: torch.Tensor
+        self, model: RationalePreTrainedModel, inputs: RationaleInputs, mask: torch.Tensor
     ) -> tuple[Prediction, dict[str, torch.Tensor]]:
         """What the predictor makes of the rationale, and what the two players pay for it, by name."""
         prediction = self.read(model, inputs, mask)
         return prediction, {"cross_entropy": F.cross_entropy(prediction.logits.float(), inputs.labels)}
 
     def read(
-        self, model: RationaleForSequenceClassification, inputs: RationaleInputs, mask: torch.Tensor
+        self, model: RationalePreTrainedModel, inputs: RationaleInputs, mask: torch.Tensor
     ) -> Prediction:
         """The predictor reads, in training, what `mask` (batch, seq) selects."""
         return model.predict(inputs, mask)

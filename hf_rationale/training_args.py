@@ -24,9 +24,6 @@ class RationaleTrainingArguments(TrainingArguments):
             Learning rates by regular expression over parameter names, the first match counts; the others have
             `learning_rate`. Example: `{"selector|classifier": 1e-3}`. The players are the prefixes `extractor.`,
             `predictor.` and, in A2I, `attacker.`.
-        full_text_weight (`float`, *optional*, defaults to 0.0):
-            Weight of a further term, the predictor's cross-entropy on the full text. It gives a pretrained encoder a
-            predictor that understands text before the selection is any good; ours, not the papers'.
         initial_sparsity (`float`, *optional*):
             Start from this share, and anneal the target linearly to the model's `sparsity`; ours, not the papers'.
         sparsity_warmup_ratio (`float`, *optional*, defaults to 0.5):
@@ -36,9 +33,6 @@ class RationaleTrainingArguments(TrainingArguments):
     max_length: int | None = field(default=None, metadata={"help": "Cut texts to so many tokens."})
     learning_rate_mapping: dict | str | None = field(
         default=None, metadata={"help": "JSON: learning rates by regular expression over parameter names."}
-    )
-    full_text_weight: float = field(
-        default=0.0, metadata={"help": "Weight of the predictor's cross-entropy on the full text."}
     )
     initial_sparsity: float | None = field(
         default=None, metadata={"help": "Anneal the target sparsity from this share to the model's."}
@@ -76,8 +70,6 @@ class RationaleTrainingArguments(TrainingArguments):
             raise ValueError(f"max_length is at least 1; got {self.max_length}")
         if self.label_smoothing_factor:
             raise ValueError("label_smoothing_factor has no effect on the objectives here.")
-        if not self.full_text_weight >= 0:
-            raise ValueError(f"full_text_weight is at least 0; got {self.full_text_weight}")
         if self.initial_sparsity is not None and not 0 < self.initial_sparsity <= 1:
             raise ValueError(f"initial_sparsity is in (0, 1]; got {self.initial_sparsity}")
         if not 0 < self.sparsity_warmup_ratio <= 1:

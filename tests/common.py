@@ -24,7 +24,13 @@ from transformers import (
     set_seed,
 )
 
-from hf_rationale import GruConfig, RationaleConfig, RationaleForSequenceClassification
+from hf_rationale import (
+    GruConfig,
+    PlmrConfig,
+    PlmrForSequenceClassification,
+    RationaleConfig,
+    RationaleForSequenceClassification,
+)
 
 
 VOCAB_SIZE = 64
@@ -162,7 +168,11 @@ class ModelCase:
 
     @property
     def attention(self) -> bool:
-        return self.options.get("masking") == "attention"
+        return self.options.get("masking", "attention") == "attention"
+
+    @property
+    def shortens(self) -> bool:
+        return self.attention and "deberta" not in self.name
 
     @property
     def special_token_ids(self) -> list[int]:
@@ -241,6 +251,20 @@ def rationale_model(extractor: str, predictor: str | None = None, **options) -> 
     )
 
 
+def plmr_model(encoder: str, layers: int = 4, **options) -> PlmrForSequenceClassification:
+    """A model over an encoder of `ENCODERS`, of more layers than there, so that it can be split."""
+    config = ENCODERS[encoder].config()
+    config = type(config)(**config.to_diff_dict() | {"num_hidden_layers": layers, "layer_types": None})
+    return PlmrForSequenceClassification(
+        PlmrConfig(
+            encoder_config=config,
+            pad_token_id=ENCODERS[encoder].pad,
+            initializer_range=0.5,
+            **{"num_labels": 3, **options},
+        )
+    )
+
+
 def _two_player_cases() -> list[ModelCase]:
     cases = []
     for name, backbone in ENCODERS.items():
@@ -271,6 +295,16 @@ def _variant(name: str, encoder: str, predictor: str | None = None, **options) -
     )
 
 
+def _plmr(name: str, encoder: str, **options) -> ModelCase:
+    return ModelCase(
+        f"plmr-{name}",
+        lambda **fields: plmr_model(encoder, **fields),
+        ENCODERS[encoder],
+        options,
+        gathers=ENCODERS[encoder].gathers,
+    )
+
+
 CASES = [
     *_two_player_cases(),
     _variant("gru-tied", "gru", masking="zero", tie_word_embeddings=True),
@@ -284,5 +318,14 @@ CASES = [
     _variant("bert+distilbert", "bert", "distilbert", masking="attention"),
     _variant("distilbert+bert", "distilbert", "bert", masking="attention", pooling="cls"),
     _variant("bert+gru", "bert", "gru", masking="zero"),
+    *(
+        _plmr(f"{name}-{level}", name, selection_level=level, pooling=pooling)
+        for name in ("bert", "roberta", "electra", "distilbert", "modernbert", "mpnet")
+        for level, pooling in (("token", "mean"), ("word", "cls"))
+    ),
+    _plmr("one-layer", "bert", reduction_layers=[2], layers=3),
+    _plmr("three-layers", "bert", reduction_layers=[1, 3, 4], layers=5, sparsity_schedule="log"),
+    _plmr("shared", "bert", share_mask_predictor=True, freeze_embeddings=False, match_base=2.0),
+    _plmr("max", "electra", pooling="max", sparsity_level="batch"),
 ]
 CASES_BY_NAME = {case.name: case for case in CASES}

@@ -414,8 +414,8 @@ def test_the_attackers_head_is_its_own_and_the_extractors_stays(tmp_path):
     A2ITrainer(model=model, args=make_args(tmp_path), processing_class=tokenizer)
     assert same(model.extractor.state_dict(), before)
     attacker = model.attacker
-    assert not torch.equal(attacker.selector.weight, model.extractor.selector.weight)
-    assert attacker.selector.weight.requires_grad and attacker.norm.weight.requires_grad
+    assert not torch.equal(attacker.mask_predictor.selector.weight, model.extractor.mask_predictor.selector.weight)
+    assert attacker.mask_predictor.selector.weight.requires_grad and attacker.mask_predictor.norm.weight.requires_grad
     assert attacker.encoder.forward_gru.weight_hh_l0 is model.extractor.encoder.forward_gru.weight_hh_l0
 
 

@@ -54,7 +54,7 @@ def test_accumulation_changes_nothing(tmp_path, method, backbone, count):
     _, cut, cut_logs = train_and_record(tmp_path, method, backbone, train_dataset=toy_reviews(count), **ACCUMULATED)
     assert len(whole.gradients) == 4
     assert all(0 < entry["sparsity"] < 1 for entry in whole_logs[:-1])
-    assert all(value.any() for value in whole.weights[-1].values())
+    assert all(whole.weights[-1][name].any() for name in whole.gradients[-1])
     assert_close(cut.gradients, whole.gradients)
     assert_close(cut.weights, whole.weights)
     for entry in (*cut_logs, *whole_logs):
@@ -190,7 +190,7 @@ def test_components_add_up_and_sparsity_is_the_measured_one(tmp_path, method, ba
     trainer.train()
     entries = [entry for entry in trainer.state.log_history if "loss" in entry]
     for entry, measured in zip(entries, (shares[:8], shares[8:11], shares[11:19], shares[19:]), strict=True):
-        assert sum(entry[name] for name in METHODS[method].components) == pytest.approx(entry["loss"], abs=2e-4)
+        assert sum(entry[name] for name in METHODS[method].components(backbone)) == pytest.approx(entry["loss"], abs=2e-4)
         assert entry["sparsity"] == pytest.approx(np.mean(measured), abs=1e-5)
 
 
@@ -207,10 +207,10 @@ def test_every_component_reaches_its_players_and_no_other(tmp_path, method, back
     trainer = make_trainer(tmp_path, method, backbone)
     model = trainer.model.train()
     output = trainer.objective(model, model.prepare(**a_batch(trainer)))
-    assert set(METHODS[method].components) == set(output.losses) - set(MEASURED)
+    assert set(METHODS[method].components(backbone)) == set(output.losses) - set(MEASURED)
     assert not any(output.losses[name].requires_grad for name in MEASURED if name in output.losses)
     names, parameters = zip(*model.named_parameters(), strict=True)
-    for component, players in METHODS[method].components.items():
+    for component, players in METHODS[method].components(backbone).items():
         gradients = torch.autograd.grad(output.losses[component], parameters, retain_graph=True, allow_unused=True)
         reached = [name for name, value in zip(names, gradients, strict=True) if value is not None and value.any()]
         assert {name.split(".")[0] for name in reached} == players, component
@@ -351,7 +351,7 @@ def test_evaluating_another_dataset_does_not_calibrate(tmp_path):
     trainer = make_trainer(tmp_path)
     trainer.evaluate()
     threshold = trainer.model.config.rationale_threshold
-    trainer.model.extractor.selector.bias.data += torch.tensor([0.0, 1.0])
+    trainer.model.extractor.mask_predictor.selector.bias.data += torch.tensor([0.0, 1.0])
     trainer.evaluate(toy_reviews(9, seed=5), metric_key_prefix="test")
     trainer.predict(toy_reviews(9, seed=5))
     assert trainer.model.config.rationale_threshold == threshold
@@ -371,7 +371,7 @@ def warnings_of(caplog) -> list[str]:
 )
 def test_collapsed_selection_is_told(tmp_path, caplog, bias, what):
     trainer = make_trainer(tmp_path, max_steps=1)
-    trainer.model.extractor.selector.bias.data = torch.tensor(bias)
+    trainer.model.extractor.mask_predictor.selector.bias.data = torch.tensor(bias)
     trainer.train()
     messages = warnings_of(caplog)
     if what is None:
@@ -448,7 +448,7 @@ def test_unusable_datasets_are_told(tmp_path):
 
 def test_calibrating_a_broken_model_is_told(tmp_path):
     trainer = make_trainer(tmp_path)
-    trainer.model.extractor.selector.weight.data[:] = float("nan")
+    trainer.model.extractor.mask_predictor.selector.weight.data[:] = float("nan")
     with pytest.raises(ValueError, match="weights are not finite"):
         trainer.calibrate()
 
@@ -469,8 +469,6 @@ def test_a_loss_function_of_ones_own_is_told(tmp_path):
 @pytest.mark.parametrize(
     "argument, value, message",
     [
-        ("full_text_weight", -1.0, "full_text_weight is at least 0"),
-        ("full_text_weight", float("nan"), "full_text_weight is at least 0"),
         ("initial_sparsity", 0.0, "initial_sparsity is in"),
         ("initial_sparsity", 1.5, "initial_sparsity is in"),
         ("sparsity_warmup_ratio", 0.0, "sparsity_warmup_ratio is in"),
@@ -510,11 +508,11 @@ def test_learning_rate_mapping(tmp_path, mapping):
     }
     actual = {name: settings.pop(id(parameter)) for name, parameter in trainer.model.named_parameters()}
     assert not settings
-    assert actual["extractor.selector.weight"] == (0.5, 0.1)
-    assert actual["extractor.selector.bias"] == (0.5, 0.0)
+    assert actual["extractor.mask_predictor.selector.weight"] == (0.5, 0.1)
+    assert actual["extractor.mask_predictor.selector.bias"] == (0.5, 0.0)
     assert actual["predictor.classifier.weight"] == (0.5, 0.1)
     assert actual["extractor.encoder.forward_gru.weight_ih_l0"] == (0.25, 0.1)
-    assert actual["extractor.norm.weight"] == (0.25, 0.0)
+    assert actual["extractor.mask_predictor.norm.weight"] == (0.25, 0.0)
     assert actual["predictor.encoder.forward_gru.weight_ih_l0"] == (0.125, 0.1)
     before = {name: value.detach().clone() for name, value in trainer.model.named_parameters()}
     trainer.args.max_steps = 1
@@ -710,8 +708,8 @@ def test_a_lora_adapter_trains_saves_loads_and_merges(tmp_path):
     trainable = {name for name, value in trainer.model.named_parameters() if value.requires_grad}
     assert moved == trainable
     for part in (
-        "extractor.selector",
-        "extractor.norm",
+        "extractor.mask_predictor.selector",
+        "extractor.mask_predictor.norm",
         "predictor.classifier",
         "extractor.encoder",
         "predictor.encoder",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -26,6 +27,8 @@ from hf_rationale import (
     N2RMMITrainer,
     N2RTrainer,
     NIRTrainer,
+    PlmrForSequenceClassification,
+    PLMRTrainer,
     RationaleForSequenceClassification,
     RationaleTrainer,
     RationaleTrainingArguments,
@@ -70,12 +73,12 @@ def tiny_gru(dropout: float) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     return GruModel(config), tokenizer
 
 
-def tiny_bert(dropout: float) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+def tiny_bert(dropout: float, layers: int = 2) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     tokenizer = word_piece_tokenizer()
     config = BertConfig(
         vocab_size=len(tokenizer),
         hidden_size=16,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=2,
         intermediate_size=24,
         max_position_embeddings=48,
@@ -110,6 +113,7 @@ def word_piece_tokenizer() -> PreTrainedTokenizerFast:
 BACKBONES: dict[str, Callable[[float], tuple[PreTrainedModel, PreTrainedTokenizerFast]]] = {
     "gru": tiny_gru,
     "bert": tiny_bert,
+    "plmr": partial(tiny_bert, layers=3),
 }
 
 
@@ -146,6 +150,8 @@ PLAYERS = {"cross_entropy": {"extractor", "predictor"}, "compactness": {"extract
 ATTACK = {"attack": {"attacker"}, "attack_compactness": {"attacker"}, "instruction": {"predictor"}}
 NORM = {"norm": {"extractor"}}
 SEPARATE = {"cross_entropy": {"predictor"}} | NORM
+# PLMR's: through the states of the extractor's lower layers.
+FULL_TEXT = {"full_text": {"extractor", "predictor"}, "match": {"extractor", "predictor"}}
 # With one encoder, whatever moves the predictor's moves the extractor's.
 SHARED = {"share_encoder": True}
 
@@ -166,9 +172,11 @@ class Method:
     args: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def components(self) -> dict[str, set[str]]:
-        return PLAYERS | self.reaches
+    def components(self, backbone: str) -> dict[str, set[str]]:
+        return PLAYERS | (FULL_TEXT if backbone == "plmr" else {}) | self.reaches
+
+    def trains(self, backbone: str) -> bool:
+        return self.trainer.model_options.get("model_type" if backbone != "plmr" else "share_encoder") in (None, False)
 
 
 @contextmanager
@@ -182,7 +190,10 @@ def fixed_noise() -> Iterator[None]:
 METHODS = {
     "rnp": Method(),
     "rnp-words": Method(config={"selection_level": "word"}),
-    "rnp-full_text": Method(args={"full_text_weight": 0.7}, reaches={"full_text": {"predictor"}}),
+    "rnp-full_text": Method(config={"full_text_weight": 0.7}, reaches={"full_text": {"predictor"}}),
+    "rnp-match": Method(
+        config={"match_weight": 0.7, "match_base": 2.0}, reaches={"match": {"extractor", "predictor"}}
+    ),
     "rnp-annealed": Method(args={"initial_sparsity": 0.9, "sparsity_warmup_ratio": 0.8}),
     "fr": Method(FRTrainer, config=SHARED),
     "n2r": Method(N2RTrainer, SEPARATE),
@@ -203,11 +214,13 @@ METHODS = {
     "n2r_mmi+ver+nir+a2i-full_text": Method(
         compose(N2RMMITrainer, VERTrainer, NIRTrainer, A2ITrainer),
         NORM | ATTACK | {"full_text": {"predictor"}},
-        args={"full_text_weight": 0.7},
+        config={"full_text_weight": 0.7},
     ),
+    "plmr": Method(PLMRTrainer),
+    "plmr+n2r+ver+a2i": Method(compose(PLMRTrainer, N2RTrainer, VERTrainer, A2ITrainer), SEPARATE | ATTACK),
 }
 
-ROWS = [(method, backbone) for method in METHODS for backbone in BACKBONES]
+ROWS = [(name, backbone) for name, method in METHODS.items() for backbone in BACKBONES if method.trains(backbone)]
 
 
 # --- Runs ------------------------------------------------------------------------------------------------------------
@@ -215,14 +228,13 @@ ROWS = [(method, backbone) for method in METHODS for backbone in BACKBONES]
 
 def make_model(
     method: str = "rnp", backbone: str = "gru", dropout: float = 0.0, **config
-) -> tuple[RationaleForSequenceClassification, PreTrainedTokenizerFast]:
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """The same weights at every call."""
     set_seed(0)
     encoder, tokenizer = BACKBONES[backbone](dropout)
     config = {"num_labels": 2, "sparsity": 0.3, "classifier_dropout": dropout, **METHODS[method].config, **config}
-    return RationaleForSequenceClassification.from_encoder_pretrained(
-        encoder, tokenizer=tokenizer, **config
-    ), tokenizer
+    model_class = PlmrForSequenceClassification if backbone == "plmr" else RationaleForSequenceClassification
+    return model_class.from_encoder_pretrained(encoder, tokenizer=tokenizer, **config), tokenizer
 
 
 def make_args(output_dir: str | Path, **args) -> RationaleTrainingArguments:

@@ -10,8 +10,8 @@ from transformers import PreTrainedModel
 
 from ..masking import cut_off, through
 from ..modeling_outputs import RationaleClassifierOutput, RationaleInputs
-from ..players import Extractor
-from ..regularizers import compactness
+from ..players import MaskPredictor
+from ..regularizers import regularize
 from ..trainer import RationaleTrainer
 
 
@@ -46,17 +46,22 @@ class A2ITrainer(RationaleTrainer):
 
 
 def add_attacker(model: PreTrainedModel):
-    """Give `model` an attacker: the extractor's encoder as it is, under a fresh head. Frozen weights are shared."""
+    """Give `model` an attacker: the extractor's layers as they are, under fresh heads. Frozen ones are shared."""
     if not isinstance(model, PreTrainedModel):
         raise ValueError(
             f"An attacker is added to the model itself, and cannot be to a {type(model).__name__} around it. Train "
             "without an adapter; merge a finished one first (merge_and_unload)."
         )
-    frozen = {id(weight): weight for weight in model.extractor.encoder.parameters() if not weight.requires_grad}
-    attacker: Extractor = copy.deepcopy(model.extractor, frozen)
-    for head in (attacker.norm, attacker.selector):
-        head.reset_parameters()
-        head.requires_grad_(True)
+    frozen = {
+        id(weight): weight
+        for name, weight in model.extractor.named_parameters()
+        if not weight.requires_grad and "mask_predictor" not in name
+    }
+    attacker = copy.deepcopy(model.extractor, frozen)
+    for module in attacker.modules():
+        if isinstance(module, MaskPredictor):
+            module.reset_parameters()
+            module.requires_grad_(True)
     model.add_training_module("attacker", attacker)
 
 
@@ -64,14 +69,15 @@ def attack(
     model: PreTrainedModel, inputs: RationaleInputs, sparsity: float
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """The attacker's two terms and the predictor's instruction, weights included; and the attack success rate."""
-    mask = model.select(inputs, extractor=model.attacker).mask
-    z = cut_off(mask)
+    selection = model.select(inputs, extractor=model.attacker)
+    z = cut_off(selection.mask)
     logits = model.predict(inputs, z).logits.float()
     target = attacked_labels(inputs.labels, model.num_labels)
     losses = {
-        "attack": through(F.cross_entropy(logits, target), z, mask),
-        "attack_compactness": model.config.sparsity_weight
-        * compactness(mask, inputs.units, sparsity, model.config.sparsity_level),
+        "attack": through(F.cross_entropy(logits, target), z, selection.mask),
+        "attack_compactness": regularize(model.config, selection.masks, inputs.units, model.shares(sparsity))[
+            "compactness"
+        ],
         "instruction": -logits.log_softmax(-1).mean(),
     }
     return losses, (logits.detach().argmax(-1) == target).float().mean()

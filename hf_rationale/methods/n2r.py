@@ -39,10 +39,10 @@ class N2RTrainer(RationaleTrainer):
             raise ValueError(f"norm_weight is a finite weight of at least 0; got {norm_weight}")
         if schedule not in ("joint", "alternating"):
             raise ValueError(f"schedule is 'joint' or 'alternating'; got {schedule!r}")
-        if model.config.tie_word_embeddings and model.get_input_embeddings().weight.requires_grad:
+        if not model.config.share_encoder and model.shared_weights:
             raise ValueError(
-                "N2R trains the extractor with the predictor fixed, and the two share their word embeddings, which "
-                "are trained. Freeze these, or make the model without tie_word_embeddings."
+                "N2R trains the extractor with the predictor fixed, and the two share embeddings that are trained. "
+                "Freeze these, or make the model without tie_word_embeddings (PLMR: with freeze_embeddings)."
             )
         self.norm_weight, self.schedule = norm_weight, schedule
         super().__init__(model, *args, **kwargs)

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from ..modeling_outputs import Prediction, RationaleClassifierOutput, RationaleInputs, Selection
-from ..regularizers import coherence, compactness, selected_share
+from ..regularizers import match, regularize, selected_share
 
 
 Game = Callable[
@@ -35,7 +35,8 @@ def rnp(
     game: Game = rnp_game,
 ) -> RationaleClassifierOutput:
     r"""
-    min_{E,P} CE(P(z), y) + Ω(m), with Ω(m) = λ1 | mean(m) − s | + λ2 Σ_t | m_t − m_{t−1} |.
+    min_{E,P} CE(P(z), y) + Ω(m), with Ω(m) = λ1 | mean(m) − s | + λ2 Σ_t | m_t − m_{t−1} |; and, in training, the
+    full-text terms where the model's config gives them a weight, as PLMR's does.
 
     Args:
         model: with the two halves `select` and `predict`.
@@ -44,15 +45,13 @@ def rnp(
         sparsity: s, where it is not the model's (a schedule).
         game: what the players pay for the rationale, where it is not the cross-entropy alone.
     """
-    config = model.config
     selection = selection or model.select(inputs)
     prediction, losses = game(model, inputs, selection.mask)
     if losses:
-        target = config.sparsity if sparsity is None else sparsity
-        losses["compactness"] = config.sparsity_weight * compactness(
-            selection.mask, inputs.units, target, config.sparsity_level
-        )
-        losses["coherence"] = config.coherence_weight * coherence(selection.mask, inputs.units)
+        shares = model.shares(model.config.sparsity if sparsity is None else sparsity)
+        losses |= regularize(model.config, selection.masks, inputs.units, shares)
+        if model.training:
+            losses |= full_text_terms(model, inputs, selection, prediction.logits)
     return RationaleClassifierOutput(
         loss=sum(losses.values()) if losses else None,
         logits=prediction.logits,
@@ -62,3 +61,23 @@ def rnp(
         attentions=prediction.attentions,
         losses=losses | {"sparsity": selected_share(selection.mask.detach(), inputs.units).mean()} if losses else None,
     )
+
+
+def full_text_terms(
+    model: PreTrainedModel, inputs: RationaleInputs, selection: Selection, logits: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """L_x, and L_match = λ h(L_r − L_x), weights included (PLMR, equations 15 and 16); those that have a weight.
+
+    `logits` (batch, labels) are the predictor's, from the rationale.
+    """
+    config = model.config
+    if not (config.full_text_weight or config.match_weight):
+        return {}
+    everything = inputs.units.selectable.to(model.dtype)
+    full_text = model.predict(inputs, everything, selection.full_text).logits
+    l_r, l_x = (F.cross_entropy(read.float(), inputs.labels, reduction="none") for read in (logits, full_text))
+    terms = {
+        "full_text": config.full_text_weight * l_x.mean(),
+        "match": config.match_weight * match(l_r, l_x, config.match_base),
+    }
+    return {name: term for name, term in terms.items() if getattr(config, f"{name}_weight")}

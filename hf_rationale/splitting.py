@@ -1,0 +1,76 @@
+"""Splitting a transformers encoder by depth: parts that are encoders themselves, and run one after the other."""
+
+from __future__ import annotations
+
+import copy
+from itertools import pairwise
+
+from torch import nn
+from transformers import PreTrainedModel
+
+
+# Encoders whose layers stand in one list, and whose forward does nothing between them.
+SPLITTABLE = ("bert", "roberta", "electra", "distilbert", "modernbert", "mpnet")
+
+
+class Borrowed(nn.Module):
+    """
+    The embeddings of another part, so that token indices can be read where the encoder does not begin. Hidden states,
+    given as `inputs_embeds`, pass through as they are.
+
+    The embeddings stay that part's: they are no submodule here, and are neither saved nor counted twice.
+    """
+
+    def __init__(self, embeddings: nn.Module, projection: nn.Module | None):
+        super().__init__()
+        self.__dict__["embeddings"], self.__dict__["projection"] = embeddings, projection
+
+    def forward(self, input_ids=None, inputs_embeds=None, position_ids=None, **kwargs):
+        if inputs_embeds is not None:
+            return inputs_embeds
+        if position_ids is not None:
+            kwargs["position_ids"] = position_ids
+        embedded = self.embeddings(input_ids=input_ids, **kwargs)
+        return embedded if self.projection is None else self.projection(embedded)
+
+    def __getattr__(self, name: str):
+        # What is asked of an encoder's embeddings: the word vectors, the positions.
+        return getattr(self.__dict__["embeddings"], name)
+
+
+def split_encoder(encoder: PreTrainedModel, ends: list[int]) -> list[PreTrainedModel]:
+    r"""
+    Cut `encoder` after each of the layers `ends` (ascending, counted from 1). Its layers are handed to the parts, none
+    is copied; the first part has the embeddings, which the others borrow, and the last what follows after the layers.
+
+    A part takes token indices or, as `inputs_embeds`, the states that the part before it has left. Run one after the
+    other, the parts do what the encoder does. `encoder` is used up: it is the first part.
+
+    Raises:
+        ValueError: where it is no encoder of which that can be done.
+    """
+    if encoder.config.model_type not in SPLITTABLE:
+        raise ValueError(
+            f"{type(encoder).__name__} cannot be split by depth; of these it is known that they can: "
+            f"{', '.join(SPLITTABLE)}."
+        )
+    depth = encoder.config.num_hidden_layers
+    place, layers = next(
+        (name, module)
+        for name, module in encoder.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) == depth
+    )
+    parent, _, name = place.rpartition(".")
+    owned = {"embeddings": encoder.embeddings, "embeddings_project": getattr(encoder, "embeddings_project", None)}
+    # What lies around the layers (a norm, MPNet's position bias) each part has for itself; the config is one.
+    shared = [*layers, encoder.config, *filter(None, owned.values())]
+    parts = [encoder, *(copy.deepcopy(encoder, {id(one): one for one in shared}) for _ in ends)]
+    for part, (start, end) in zip(parts, pairwise([0, *ends, depth]), strict=True):
+        setattr(part.get_submodule(parent), name, nn.ModuleList(layers[start:end]))
+        if start:
+            part.embeddings = Borrowed(*owned.values())
+            if owned["embeddings_project"] is not None:
+                del part.embeddings_project
+        if end < depth and hasattr(part, "final_norm"):
+            part.final_norm = nn.Identity()
+    return parts
