@@ -47,7 +47,6 @@ from hf_rationale import (
     N2RTrainer,
     RationaleConfig,
     RationaleDataCollator,
-    RationaleForSequenceClassification,
     load_rationale_dataset,
 )
 from hf_rationale.data.encoding import encode_rationale_dataset
@@ -94,7 +93,7 @@ class GruClassifier(nn.Module):
 def predict_fixed(model, inputs, mask):
     """A pass of the predictor that gives its parameters no gradient."""
     weights = {name: weight.detach() for name, weight in model.predictor.named_parameters()}
-    return torch.func.functional_call(model.predictor, weights, (model.encoders[-1], inputs, mask))
+    return torch.func.functional_call(model.predictor, weights, (model.reader, inputs, mask))
 
 
 class TwoPassN2RTrainer(N2RTrainer):
@@ -144,15 +143,8 @@ def build(case: str, method: str, folder: str) -> Trainer:
     labels = max(dataset["labels"]) + 1
     if method != PLAIN:
         trainer_class = train.trainer_of(script.method)
-        model = RationaleForSequenceClassification.from_encoder_pretrained(
-            encoder,
-            tokenizer=tokenizer,
-            num_labels=labels,
-            selection_level=script.selection_level,
-            pooling=script.pooling,
-            tie_word_embeddings=gru,
-            **trainer_class.model_options,
-        )
+        source = GruModel.from_pretrained(encoder) if gru else encoder
+        model = train.build_model(script, trainer_class, source, tokenizer=tokenizer, num_labels=labels)
         if method.endswith(TWO_PASSES):
             trainer_class = IN_TWO_PASSES[script.method]
         return trainer_class(model, **common, **options)

@@ -18,8 +18,8 @@ from .methods.nir import NIRTrainer
 from .methods.plmr import PLMRTrainer
 from .methods.ver import VERTrainer
 from .modeling_gru import GruModel
-from .modeling_plmr import PlmrForSequenceClassification
 from .modeling_outputs import RationaleClassifierOutput
+from .modeling_plmr import PlmrForSequenceClassification
 from .modeling_rationale import RationaleForSequenceClassification
 from .pipelines import RationaleClassificationPipeline
 from .tokenization_word_level import word_level_tokenizer

@@ -66,7 +66,9 @@ class PlmrConfig(RationaleBaseConfig):
         if self.encoder_config is not None:
             depth = self.encoder_config.num_hidden_layers
             if self.split_layer is None:
-                self.split_layer = self.reduction_layers[-1] if self.reduction_layers else min(depth // 2, depth - 2) + 1
+                self.split_layer = (
+                    self.reduction_layers[-1] if self.reduction_layers else min(depth // 2, depth - 2) + 1
+                )
             if self.reduction_layers is None:
                 count = min(2 if depth <= 12 else 3, self.split_layer)
                 self.reduction_layers = list(range(self.split_layer - count + 1, self.split_layer + 1))

@@ -13,8 +13,8 @@ from transformers import EvalPrediction, set_seed
 
 from .masking import budget_mask
 from .methods.a2i import add_attacker, attack, attacked_labels
-from .modeling_outputs import RationaleClassifierOutput, RationaleInputs
 from .modeling_base import RationalePreTrainedModel
+from .modeling_outputs import RationaleClassifierOutput, RationaleInputs
 from .trainer import RationaleTrainer
 from .training_args import RationaleTrainingArguments
 
@@ -66,9 +66,7 @@ class AttackTrainer(RationaleTrainer):
         for name, weight in model.named_parameters():
             weight.requires_grad_(weight.requires_grad and name.startswith("attacker."))
 
-    def objective(
-        self, model: RationalePreTrainedModel, inputs: RationaleInputs
-    ) -> RationaleClassifierOutput:
+    def objective(self, model: RationalePreTrainedModel, inputs: RationaleInputs) -> RationaleClassifierOutput:
         for player in (model.extractor, model.predictor):
             player.eval()
             for module in player.modules():

@@ -401,7 +401,9 @@ def load_encoder(encoder: str | os.PathLike | PreTrainedModel) -> PreTrainedMode
 
 def load_weights(encoder: PreTrainedModel, source: PreTrainedModel):
     """Give `encoder` the weights of `source`, whose pooler is left out."""
-    encoder.load_state_dict({key: value for key, value in source.state_dict().items() if not key.startswith("pooler.")})
+    encoder.load_state_dict(
+        {key: value for key, value in source.state_dict().items() if not key.startswith("pooler.")}
+    )
 
 
 def _special_token_ids(encoder, config: PreTrainedConfig, tokenizer) -> list[int]:

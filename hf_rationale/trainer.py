@@ -22,8 +22,8 @@ from .data.encoding import NO_WORD, encode_rationale_dataset
 from .masking import calibrate_threshold
 from .methods.rnp import rnp
 from .metrics import rationale_f1
-from .modeling_outputs import Prediction, RationaleClassifierOutput, RationaleInputs
 from .modeling_base import RationalePreTrainedModel
+from .modeling_outputs import Prediction, RationaleClassifierOutput, RationaleInputs
 from .training_args import RationaleTrainingArguments
 
 
@@ -123,9 +123,7 @@ class RationaleTrainer(Trainer):
 
     # --- The objective -----------------------------------------------------------------------------------------------
 
-    def objective(
-        self, model: RationalePreTrainedModel, inputs: RationaleInputs
-    ) -> RationaleClassifierOutput:
+    def objective(self, model: RationalePreTrainedModel, inputs: RationaleInputs) -> RationaleClassifierOutput:
         """What one forward call of the wrapped module computes in training: the game, Ω, and the full-text terms of
         the model's config."""
         return rnp(model, inputs, sparsity=self.target_sparsity(model.config.sparsity), game=self.game)
@@ -137,9 +135,7 @@ class RationaleTrainer(Trainer):
         prediction = self.read(model, inputs, mask)
         return prediction, {"cross_entropy": F.cross_entropy(prediction.logits.float(), inputs.labels)}
 
-    def read(
-        self, model: RationalePreTrainedModel, inputs: RationaleInputs, mask: torch.Tensor
-    ) -> Prediction:
+    def read(self, model: RationalePreTrainedModel, inputs: RationaleInputs, mask: torch.Tensor) -> Prediction:
         """The predictor reads, in training, what `mask` (batch, seq) selects."""
         return model.predict(inputs, mask)
 

@@ -200,7 +200,9 @@ def test_schedules():
     assert [float(share) for share in log.shares(0.1)] == pytest.approx(expected)
     for model in (linear, log):
         assert [float(share) for share in model.shares(1.0)] == pytest.approx([1, 1, 1])
-        torch.testing.assert_close(torch.as_tensor(model.shares(torch.tensor([[0.1]]))[1]).item(), float(model.shares(0.1)[1]))
+        torch.testing.assert_close(
+            torch.as_tensor(model.shares(torch.tensor([[0.1]]))[1]).item(), float(model.shares(0.1)[1])
+        )
 
 
 @pytest.mark.parametrize("level", ["token", "word"])
@@ -340,7 +342,9 @@ def test_one_encoder_cannot_be_folded_and_split():
 
 
 def test_the_trainer_of_plmr_trains_nothing_else(tmp_path):
-    with pytest.raises(ValueError, match=r"PLMRTrainer trains models with model_type=plmr, and this one has rationale"):
+    with pytest.raises(
+        ValueError, match=r"PLMRTrainer trains models with model_type=plmr, and this one has rationale"
+    ):
         make_trainer(tmp_path, "plmr", "bert")
 
 
@@ -405,7 +409,10 @@ def test_shortened_is_masked_with_every_attention(name: str, implementation: str
 
 @torch.no_grad()
 def test_states_and_weights_are_those_of_the_whole_text():
-    model, batch = CASES_BY_NAME["plmr-bert-token"].model(), CASES_BY_NAME["plmr-bert-token"].batch(random_texts(5, 30))
+    model, batch = (
+        CASES_BY_NAME["plmr-bert-token"].model(),
+        CASES_BY_NAME["plmr-bert-token"].batch(random_texts(5, 30)),
+    )
     model.set_attn_implementation("eager")
     output = model(**batch, rationale_ratio=0.3, output_hidden_states=True, output_attentions=True)
     assert {states.shape[1] for states in output.hidden_states} == {batch["input_ids"].shape[1]}
