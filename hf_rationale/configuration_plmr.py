@@ -8,6 +8,10 @@ from transformers import AutoConfig, PreTrainedConfig
 from .configuration_base import RationaleBaseConfig
 
 
+# Encoders whose layers stand in one list, and whose forward does nothing between them.
+SPLITTABLE = ("bert", "roberta", "electra", "distilbert", "modernbert", "mpnet")
+
+
 @strict
 class PlmrConfig(RationaleBaseConfig):
     r"""
@@ -64,6 +68,11 @@ class PlmrConfig(RationaleBaseConfig):
         super().__post_init__(**kwargs)
         self.pooling = self.pooling or "mean"
         if self.encoder_config is not None:
+            if self.encoder_config.model_type not in SPLITTABLE:
+                raise ValueError(
+                    f"An encoder of type {self.encoder_config.model_type!r} cannot be split by depth; of these it is "
+                    f"known that they can: {', '.join(SPLITTABLE)}."
+                )
             depth = self.encoder_config.num_hidden_layers
             if self.split_layer is None:
                 self.split_layer = (

@@ -138,6 +138,15 @@ def _split_row(name: str, split, label_names: list[str]) -> list[str]:
     return [name, f"{len(split):,}", f"{words / len(split):.0f}", *shares, gold]
 
 
+def _split(config) -> dict[str, Any]:
+    if config.model_type != "plmr":
+        return {}
+    return {
+        "layers that extract": f"{config.split_layer} of {config.encoder_config.num_hidden_layers}",
+        "Dim-Reduction layers": f"{config.reduction_layers}, {config.sparsity_schedule} schedule",
+    }
+
+
 def _hyperparameters(
     config, args: RationaleTrainingArguments, method: str, method_options: dict[str, Any], encoder: str
 ) -> dict[str, Any]:
@@ -151,11 +160,9 @@ def _hyperparameters(
         "sparsity weight λ1 / level": f"{config.sparsity_weight} / {config.sparsity_level}",
         "coherence weight λ2": config.coherence_weight,
         "full-text weight": config.full_text_weight,
-        "match weight λ, h": config.match_weight
-        and f"{config.match_weight}, {'x' if config.match_base is None else f'{config.match_base}^x'}",
-        "split": config.model_type == "plmr"
-        and f"{config.split_layer} of {config.encoder_config.num_hidden_layers} layers extract, Dim-Reduction after "
-        f"{config.reduction_layers} ({config.sparsity_schedule})",
+        "match weight λ": config.match_weight or None,
+        "match function h(x)": config.match_base and f"{config.match_base}^x",
+        **_split(config),
         "initial sparsity": args.initial_sparsity
         and f"{args.initial_sparsity}, annealed over {args.sparsity_warmup_ratio:.0%} of the steps",
         "learning rate": args.learning_rate,
@@ -168,4 +175,4 @@ def _hyperparameters(
         "max length": args.max_length,
         "seed": args.seed,
     }
-    return {name: value for name, value in values.items() if value not in (None, False)}
+    return {name: value for name, value in values.items() if value is not None}

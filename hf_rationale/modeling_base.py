@@ -143,8 +143,8 @@ class RationalePreTrainedModel(PreTrainedModel):
             rationale_ratio (`float`, *optional*): a budget: the best-scored share of each text's real tokens (words).
             rationale_top_k (`int`, *optional*): a budget: so many of each text's tokens (words).
             rationale_threshold (`float`, *optional*): select from this score on, instead of the model's threshold.
-            objective (*optional*): what to compute instead of the model's own objective; a trainer's, so that everything that a
-                method does happens inside one forward call of the wrapped module.
+            objective (*optional*): what to compute instead of the model's own objective; a trainer's, so that
+                everything that a method does happens inside one forward call of the wrapped module.
             output_attentions (`bool`, *optional*): return the predictor's attention weights.
             output_hidden_states (`bool`, *optional*): return the predictor's hidden states.
             return_dict (`bool`, *optional*): `False` for a tuple.
@@ -292,22 +292,21 @@ class RationalePreTrainedModel(PreTrainedModel):
                 f"labels holds one class index for each text, torch.int64 of shape {tuple(input_ids.shape[:1])}; got "
                 f"{labels.dtype} of shape {tuple(labels.shape)}"
             )
-        # Only where it costs nothing: on an accelerator it would make the host wait in every step.
-        if input_ids.device.type == "cpu":
+        if _is_readable(input_ids):
             low, high = int(input_ids.min()), int(input_ids.max())
             if low < 0 or high >= self.config.vocab_size:
                 raise ValueError(
                     f"input_ids hold {low if low < 0 else high}, but the encoders know {self.config.vocab_size} "
                     "tokens. Tokenize with the tokenizer of this model."
                 )
-        if attention_mask is not None and attention_mask.device.type == "cpu":
+        if attention_mask is not None and _is_readable(attention_mask):
             empty = ~attention_mask.bool().any(1)
             if empty.any():
                 raise ValueError(
                     f"Row {int(empty.long().argmax())} of attention_mask is all 0: an empty text, from which there is "
                     "nothing to select. Leave it out."
                 )
-        if labels is not None and labels.device.type == "cpu" and labels.numel():
+        if labels is not None and _is_readable(labels) and labels.numel():
             low, high = int(labels.min()), int(labels.max())
             if low < 0 or high >= self.num_labels:
                 raise ValueError(
@@ -366,6 +365,12 @@ def check_budget(ratio: float | None, top_k: int | None, threshold: float | None
 
 def _is_number(value: Any, kind: type) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _is_readable(tensor: torch.Tensor) -> bool:
+    """Whether looking at values costs nothing: on an accelerator it would make the host wait in every step, and
+    `torch.compile` cannot trace it."""
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def _check_mask(mask: torch.Tensor, input_ids: torch.Tensor):

@@ -114,7 +114,7 @@ def _modernbert_masks(encoder, inputs, real, place) -> dict[str, torch.Tensor | 
 
 @contextmanager
 def _mpnet_places(layers: nn.Module, place: torch.LongTensor):
-    """MPNet's bias of each attention weight by distance, where `place` (rows, length) says how far tokens are apart."""
+    """MPNet's bias of attention weights by distance, where `place` (rows, length) says how far tokens are apart."""
 
     def position_bias(hidden: torch.Tensor) -> torch.Tensor:
         distance = layers.relative_position_bucket(place[:, None, :] - place[:, :, None])

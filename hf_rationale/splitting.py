@@ -9,10 +9,6 @@ from torch import nn
 from transformers import PreTrainedModel
 
 
-# Encoders whose layers stand in one list, and whose forward does nothing between them.
-SPLITTABLE = ("bert", "roberta", "electra", "distilbert", "modernbert", "mpnet")
-
-
 class Borrowed(nn.Module):
     """
     The embeddings of another part, so that token indices can be read where the encoder does not begin. Hidden states,
@@ -40,20 +36,14 @@ class Borrowed(nn.Module):
 
 def split_encoder(encoder: PreTrainedModel, ends: list[int]) -> list[PreTrainedModel]:
     r"""
-    Cut `encoder` after each of the layers `ends` (ascending, counted from 1). Its layers are handed to the parts, none
-    is copied; the first part has the embeddings, which the others borrow, and the last what follows after the layers.
+    Cut `encoder`, of a type in `SPLITTABLE`, after each of the layers `ends` (ascending, counted from 1). Its layers
+    are handed to the parts, none is copied; the first part has the embeddings, which the others borrow, and the last
+    what follows after the layers.
 
     A part takes token indices or, as `inputs_embeds`, the states that the part before it has left. Run one after the
     other, the parts do what the encoder does. `encoder` is used up: it is the first part.
 
-    Raises:
-        ValueError: where it is no encoder of which that can be done.
     """
-    if encoder.config.model_type not in SPLITTABLE:
-        raise ValueError(
-            f"{type(encoder).__name__} cannot be split by depth; of these it is known that they can: "
-            f"{', '.join(SPLITTABLE)}."
-        )
     depth = encoder.config.num_hidden_layers
     place, layers = next(
         (name, module)

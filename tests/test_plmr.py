@@ -23,12 +23,13 @@ from hf_rationale import (
     RationaleForSequenceClassification,
     compose,
 )
+from hf_rationale.configuration_plmr import SPLITTABLE
 from hf_rationale.methods.a2i import add_attacker
 from hf_rationale.methods.rnp import rnp
 from hf_rationale.players import encoder_inputs
 from hf_rationale.regularizers import match
 from hf_rationale.shortening import group_by_length
-from hf_rationale.splitting import SPLITTABLE, split_encoder
+from hf_rationale.splitting import split_encoder
 
 
 TOLERANCE = {"atol": 1e-5, "rtol": 0}
@@ -88,8 +89,10 @@ def test_a_later_part_restarts_from_the_embeddings(name: str):
 
 @pytest.mark.parametrize("name", ["gru", "deberta-v2"])
 def test_other_encoders_are_refused(name: str):
-    with pytest.raises(ValueError, match=r"cannot be split by depth; of these it is known that they can: bert, "):
-        split_encoder(AutoModel.from_config(ENCODERS[name].config()), [1])
+    with pytest.raises(ValueError, match=rf"type '{name}' cannot be split by depth; .* they can: bert, roberta"):
+        PlmrForSequenceClassification.from_encoder_pretrained(
+            AutoModel.from_config(ENCODERS[name].config()), special_token_ids=[0]
+        )
 
 
 @every_encoder
@@ -349,8 +352,8 @@ def test_the_trainer_of_plmr_trains_nothing_else(tmp_path):
 
 
 def test_fr_does_not_train_it(tmp_path):
-    with pytest.raises(ValueError, match=r"FRTrainer trains models with share_encoder=True, and this one has False"):
-        model, tokenizer = make_model("rnp", "plmr")
+    model, tokenizer = make_model("rnp", "plmr")
+    with pytest.raises(ValueError, match="FRTrainer trains models with share_encoder=True, and this one has False"):
         FRTrainer(model, make_args(tmp_path), processing_class=tokenizer)
 
 
@@ -418,3 +421,19 @@ def test_states_and_weights_are_those_of_the_whole_text():
     assert {states.shape[1] for states in output.hidden_states} == {batch["input_ids"].shape[1]}
     assert len(output.attentions) == 1  # the predictor has one layer of the four
     torch.testing.assert_close(model(**batch, rationale_ratio=0.3).logits, output.logits, **TOLERANCE)
+
+
+@pytest.mark.parametrize("name", ["plmr-bert-token", "plmr-mpnet-token", "bert-attention-word"])
+@torch.no_grad()
+def test_compiled_is_eager(name: str):
+    case = CASES_BY_NAME[name]
+    model, batch = case.model(), case.batch(random_texts(5, 30, 2, 12))
+    expected = model(**batch, rationale_ratio=0.3).logits
+    # As a whole, in one graph: shapes stay, and so nothing is shortened.
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(**batch, rationale_ratio=0.3).logits, expected, **TOLERANCE)
+    # Part by part, for any shape: shortened.
+    parts = model.extractor.encoders if name.startswith("plmr") else [model.extractor.encoder]
+    for part in (*parts, model.reader):
+        part.compile(backend="eager", dynamic=True)
+    torch.testing.assert_close(model(**batch, rationale_ratio=0.3).logits, expected, **TOLERANCE)

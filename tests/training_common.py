@@ -173,7 +173,7 @@ class Method:
     options: dict[str, Any] = field(default_factory=dict)
 
     def components(self, backbone: str) -> dict[str, set[str]]:
-        return PLAYERS | (FULL_TEXT if backbone == "plmr" else {}) | self.reaches
+        return PLAYERS | self.reaches | (FULL_TEXT if backbone == "plmr" else {})
 
     def trains(self, backbone: str) -> bool:
         return self.trainer.model_options.get("model_type" if backbone != "plmr" else "share_encoder") in (None, False)
