@@ -13,7 +13,7 @@ from conftest import REPOSITORY
 from huggingface_hub.errors import StrictDataclassError
 from training_common import BACKBONES
 
-from hf_rationale import RationaleForSequenceClassification
+from hf_rationale import PlmrForSequenceClassification, RationaleForSequenceClassification
 
 
 TRAIN = REPOSITORY / "examples" / "train.py"
@@ -161,6 +161,27 @@ def test_train_takes_a_pretrained_encoder(tmp_path, monkeypatch, capsys):
     assert "{'selector|classifier': 0.001}" in card.replace("\\|", "|")
 
 
+def test_train_splits_an_encoder(tmp_path, monkeypatch):
+    encoder, tokenizer = BACKBONES["plmr"](0.1)
+    encoder.save_pretrained(tmp_path / "encoder")
+    tokenizer.save_pretrained(tmp_path / "encoder")
+    flags = ("--encoder", str(tmp_path / "encoder"), "--output_dir", str(tmp_path / "out"), "--warmup_steps", "1")
+    options = ("--method", "plmr+n2r", "--model_config", '{"reduction_layers": [1], "match_base": 2}')
+    call_train(monkeypatch, *TINY, *flags, *options)
+    card = check_model_folder(tmp_path / "out")
+    for line in (
+        "| layers that extract | 1 of 3 |",
+        "| Dim-Reduction layers | [1], linear schedule |",
+        "| full-text weight | 2.0 |",
+        "| match weight λ | 1.0 |",
+        "| match function h(x) | 2^x |",
+    ):
+        assert line in card
+    model = RationaleForSequenceClassification.from_pretrained(tmp_path / "out")
+    assert isinstance(model, PlmrForSequenceClassification)
+    check_snippet(card, tmp_path)
+
+
 @pytest.mark.parametrize(
     "flags, message",
     [
@@ -169,6 +190,9 @@ def test_train_takes_a_pretrained_encoder(tmp_path, monkeypatch, capsys):
         (("--method", "gnostic"), "there is no gnostic; there are"),
         (("--dataset_options", "{n: 1}"), "--dataset_options is a JSON object; got {n: 1}"),
         (("--dataset_options", "[1]"), r"--dataset_options is a JSON object; got \[1\]"),
+        (("--model_config", "[1]"), r"--model_config is a JSON object; got \[1\]"),
+        (("--model_config", '{"split_layer": 3}'), "RationaleConfig has no split_layer"),
+        (("--method", "plmr"), "An encoder of type 'gru' cannot be split by depth"),
         (("--dataset_options", '{"n": 1}'), "unexpected keyword argument 'n'"),
         (("--dataset", "beers"), "There is no corpus 'beers'; choose one of beer, hotel"),
         (("--aspect", "colour"), "'colour' is not one of them"),
