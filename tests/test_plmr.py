@@ -11,7 +11,7 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors.torch import load_file
 from torch.nn import functional as F
 from training_common import make_args, make_model, make_trainer
-from transformers import AutoModel, AutoModelForSequenceClassification, BertConfig, PreTrainedModel, set_seed
+from transformers import AutoModel, AutoModelForSequenceClassification, BertConfig, PreTrainedModel, pipeline, set_seed
 
 from hf_rationale import (
     A2ITrainer,
@@ -438,3 +438,17 @@ def test_compiled_is_eager(name: str):
     for part in (*parts, model.reader):
         part.compile(backend="eager", dynamic=True)
     torch.testing.assert_close(model(**batch, rationale_ratio=0.3).logits, expected, **TOLERANCE)
+
+
+def test_the_pipeline_answers(tmp_path):
+    model, tokenizer = make_model("plmr", "plmr", selection_level="word")
+    pipeline("rationale-classification", model=model.eval(), tokenizer=tokenizer).save_pretrained(tmp_path)
+    pipe = pipeline("rationale-classification", model=str(tmp_path))
+    texts = ["the beer was lovely and fresh today", "served in a tall glass by someone else , awful"]
+    together = pipe(texts, batch_size=2, rationale_top_k=2)
+    for text, result in zip(texts, together, strict=True):
+        assert sum(len(span["text"].split()) for span in result["rationale"]) == 2
+        assert all(text[span["start"] : span["end"]] == span["text"] for span in result["rationale"])
+        alone = pipe(text, rationale_top_k=2)
+        assert alone["rationale"][0]["text"] == result["rationale"][0]["text"]
+        assert alone["score"] == pytest.approx(result["score"], abs=1e-5)

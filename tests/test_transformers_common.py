@@ -30,13 +30,21 @@ from transformers import BertConfig, PreTrainedConfig, set_seed
 from transformers.models.auto import modeling_auto
 from transformers.testing_utils import torch_device
 
-from hf_rationale import GruConfig, GruModel, RationaleConfig, RationaleForSequenceClassification
+from hf_rationale import (
+    GruConfig,
+    GruModel,
+    PlmrConfig,
+    PlmrForSequenceClassification,
+    RationaleConfig,
+    RationaleForSequenceClassification,
+)
 
 
 pytestmark = pytest.mark.slow
 
 RECURRENT = ("gru", "rationale over gru", "rationale over tied gru")
-RATIONALE = ("rationale over gru", "rationale over tied gru", "rationale over bert")
+TRANSFORMERS = ("rationale over bert", "plmr over bert")
+RATIONALE = ("rationale over gru", "rationale over tied gru", *TRANSFORMERS)
 ALL = ("gru", *RATIONALE)
 
 # (their test, our cases, why it does not apply)
@@ -48,14 +56,14 @@ NOT_APPLICABLE = [
     ("test_torch_save_load", RATIONALE, "for classes with a base model in AutoModel"),
     (
         "test_training_gradient_checkpointing_use_reentrant_true",
-        ("rationale over bert",),
+        TRANSFORMERS,
         "the mask reaches the layers by keyword, and reentrant checkpointing carries no gradient to keywords; the "
         "default, use_reentrant=False, does",
     ),
     # Where their test looks elsewhere
     ("test_can_load_ignoring_mismatched_shapes", RATIONALE, "looks for the head at the top; ours is predictor's"),
     ("test_sdpa_can_dispatch_composite_models", RATIONALE, "for a text and an image part; the next two cover ours"),
-    ("test_sdpa_can_dispatch_non_composite_models", ("rationale over bert",), "the model is composite"),
+    ("test_sdpa_can_dispatch_non_composite_models", TRANSFORMERS, "the model is composite"),
     ("test_resize_position_vector_embeddings", ALL, "off by default in their own mixin"),
     # A GRU has one layer and no attention
     ("test_gradient_checkpointing_*", RATIONALE[:2], "a GRU has nothing to checkpoint; asking for it raises"),
@@ -240,7 +248,22 @@ class RationaleBertTester(RationaleGruTester):
         )
 
 
-TESTERS = dict(zip(ALL, (GruTester, RationaleGruTester, RationaleTiedTester, RationaleBertTester), strict=True))
+class PlmrTester(RationaleBertTester):
+    """One encoder, split; the predictor, whose states and weights are returned, has its last two layers."""
+
+    config_class = PlmrConfig
+    model_class = PlmrForSequenceClassification
+
+    def config_kwargs(self) -> dict:
+        config = super().config_kwargs()
+        del config["predictor_config"]
+        encoder_config = config.pop("extractor_config") | {"num_hidden_layers": 4}
+        return config | {"encoder_config": encoder_config, "split_layer": 2, "freeze_embeddings": False}
+
+
+TESTERS = dict(
+    zip(ALL, (GruTester, RationaleGruTester, RationaleTiedTester, RationaleBertTester, PlmrTester), strict=True)
+)
 
 
 def _test_case(common_tests: types.SimpleNamespace, tester: type[GruTester]) -> type[unittest.TestCase]:
@@ -272,6 +295,9 @@ def known_to_transformers(monkeypatch: pytest.MonkeyPatch):
         modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
         "rationale",
         "RationaleForSequenceClassification",
+    )
+    monkeypatch.setitem(
+        modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES, "plmr", "PlmrForSequenceClassification"
     )
 
 
