@@ -58,8 +58,8 @@ WORDS = (
 )
 
 
-def models(options: argparse.Namespace) -> tuple[dict[str, Callable], dict[str, float]]:
-    """The models by name, each a function of a batch, and the bound of their ratio to the plain classifier."""
+def models(options: argparse.Namespace) -> tuple[PreTrainedModel, dict[str, Callable], dict[str, float]]:
+    """The plain classifier; the models by name, each a function of a batch; and the bound of their ratios to it."""
     set_seed(0)
     config = BertConfig() if options.encoder is None else AutoConfig.from_pretrained(options.encoder)
     config.num_labels = 2
@@ -89,7 +89,7 @@ def models(options: argparse.Namespace) -> tuple[dict[str, Callable], dict[str, 
         f"{plmr.config.split_layer}, Dim-Reduction layers {plmr.config.reduction_layers}, "
         f"{options.sparsity:.0%} selected"
     )
-    return calls, bounds
+    return plain, calls, bounds
 
 
 def batch_of(size: int, length: int, mixed: bool, vocab_size: int, device: str) -> dict[str, torch.Tensor]:
@@ -127,15 +127,14 @@ def peak_memory(call: Callable, batch: dict[str, torch.Tensor]) -> float:
 
 @torch.no_grad()
 def compare(options: argparse.Namespace):
-    calls, bounds = models(options)
+    plain, calls, bounds = models(options)
     columns = "texts/s: plain", *(f"{name} × plain (quartiles)" for name in bounds), "MiB: plain", *bounds
     print(f"bounds: {', '.join(f'{name} {bound:.2f}' for name, bound in bounds.items())}\n")
     print(f"| batch | length | | {' | '.join(columns)} |\n|{'---|' * (len(columns) + 3)}")
-    vocab_size = (BertConfig() if options.encoder is None else AutoConfig.from_pretrained(options.encoder)).vocab_size
     for size in options.batch_sizes:
         for length in options.lengths:
             for mixed in (False, True) if size > 1 else (False,):
-                batch = batch_of(size, length, mixed, vocab_size, options.device)
+                batch = batch_of(size, length, mixed, plain.config.vocab_size, options.device)
                 memory = [peak_memory(call, batch) for call in calls.values()]  # warms up as well
                 for call in calls.values():
                     seconds(call, batch)
@@ -158,8 +157,7 @@ def explain(options: argparse.Namespace):
     tokenizer = AutoTokenizer.from_pretrained(options.encoder)
     random = np.random.default_rng(0)
     texts = [" ".join(random.choice(WORDS, options.words)) for _ in range(options.texts)]
-    calls, _ = models(options)
-    plain: PreTrainedModel = calls[PLAIN].__closure__[0].cell_contents
+    plain, calls, _ = models(options)
 
     def encode(batch):
         return dict(tokenizer(list(batch), return_tensors="pt", padding=True, truncation=True).to(options.device))

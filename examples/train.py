@@ -100,7 +100,11 @@ class ScriptArguments:
     selection_level: str = field(default="word", metadata={"help": "word or token."})
     masking: str | None = field(default=None, metadata={"help": "attention or zero; not of plmr."})
     full_text_weight: float | None = field(
-        default=None, metadata={"help": "Of the cross-entropy on the full text (default: 2 for plmr, else 1, gru 0)."}
+        default=None,
+        metadata={
+            "help": "Of the cross-entropy on the full text. Default: 2 for plmr (with its match term of weight 1, 1 "
+            "would cancel it), 1 for other pretrained encoders, 0 for the gru."
+        },
     )
     pooling: str | None = field(default=None, metadata={"help": "mean, max or cls."})
     model_config: str = field(

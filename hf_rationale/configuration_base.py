@@ -81,7 +81,7 @@ class RationaleBaseConfig(PreTrainedConfig):
             raise ValueError(
                 f"This is a checkpoint of type {model_type!r}, not {cls.model_type!r}. A plain encoder becomes a "
                 "rationale classifier with from_encoder_pretrained(path_or_hub_id); any rationale classifier loads "
-                "with AutoModelForSequenceClassification or RationaleForSequenceClassification."
+                "with AutoModelForSequenceClassification."
             )
         return super().from_dict(config_dict, **kwargs)
 

@@ -96,9 +96,9 @@ class PlmrConfig(RationaleBaseConfig):
         """Width of the encoder's states."""
         return self.encoder_config.hidden_size
 
-    def validate_schedule(self):
-        """Raises `ValueError` where there is no such schedule."""
-        self.check_choices(sparsity_schedule=("linear", "log"))
+    def validate_plmr_choices(self):
+        """Raises `ValueError` where a named choice does not exist."""
+        self.check_choices(sparsity_schedule=("linear", "log"), masking=("attention",), share_encoder=(False,))
 
     def validate_layers(self):
         """Raises `ValueError` where the encoder cannot be split so."""

@@ -245,9 +245,18 @@ def encode_visible(
     if masks_by_hooks(encoder):
         with _weights_multiplied(encoder, visible):
             return encoder(attention_mask=attention_mask, **inputs)
-    # It stays set: gradient checkpointing runs the layers again after this call. Without `visible` it is plain sdpa.
-    encoder.config._attn_implementation = MASKED_ATTENTION
+    mask_attention_in_training(encoder)
     return encoder(visible=visible, attention_mask=attention_mask, **inputs)
+
+
+def mask_attention_in_training(encoder: nn.Module):
+    """Make `encoder`, and what shares its config, ready for masks that carry a gradient.
+
+    It stays so: gradient checkpointing runs the layers again after the call, and has to find the same attention, also
+    in layers that ran before anything was masked. Without a mask it is plain sdpa.
+    """
+    if not masks_by_hooks(encoder):
+        encoder.config._attn_implementation = MASKED_ATTENTION
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from transformers.utils import logging
 from .configuration_base import RationaleBaseConfig
 from .masking import (
     budget_mask,
+    mask_attention_in_training,
     masks_by_hooks,
     sample_mask,
     supports_masked_attention,
@@ -41,6 +42,8 @@ class RationalePreTrainedModel(PreTrainedModel):
     base_model_prefix = "rationale"
     extractor: nn.Module
     predictor: nn.Module
+    # Whether the predictor's layers go on, for the full text, from the states that extraction begins with.
+    reads_full_text_from_states = False
     # The Trainer would leave the division by accumulation steps to the model, because forward takes **kwargs.
     accepts_loss_kwargs = False
     supports_gradient_checkpointing = True
@@ -238,6 +241,8 @@ class RationalePreTrainedModel(PreTrainedModel):
         if rationale_top_k is not None:
             target = (rationale_top_k / units.first.sum(1, keepdim=True).clamp_min(1)).clamp_max(1)
 
+        if self.training and self.config.masking == "attention":
+            mask_attention_in_training(self.reader)
         mask = scores = units.selectable.float()
         hidden, states, masks = None, [], []
         for stage, share in enumerate(shares := self.shares(target)):
@@ -251,12 +256,12 @@ class RationalePreTrainedModel(PreTrainedModel):
             elif rationale_top_k is not None:
                 mask = budget_mask(scores, units, top_k=rationale_top_k)
             else:
-                mask = threshold_mask(scores, units, threshold)
+                mask = mask * threshold_mask(scores, units, threshold)
             if not last:
                 scores = scores * mask.detach()  # what is pruned is out
             states.append(hidden)
             masks.append(mask.to(hidden.dtype))
-        return Selection(scores, tuple(masks), states[0] if len(states) > 1 else None)
+        return Selection(scores, tuple(masks), states[0] if self.reads_full_text_from_states else None)
 
     def predict(
         self, inputs: RationaleInputs, mask: torch.Tensor, full_text: torch.Tensor | None = None

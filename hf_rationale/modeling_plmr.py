@@ -35,6 +35,7 @@ class PlmrForSequenceClassification(RationalePreTrainedModel):
     """
 
     config_class = PlmrConfig
+    reads_full_text_from_states = True
 
     def __init__(self, config: PlmrConfig):
         super().__init__(config)
@@ -81,6 +82,10 @@ class PlmrForSequenceClassification(RationalePreTrainedModel):
             load_weights(part, pretrained)
         return model.eval()
 
+    def set_input_embeddings(self, value: nn.Module):
+        super().set_input_embeddings(value)
+        self._freeze_embeddings()
+
     def train(self, mode: bool = True) -> PlmrForSequenceClassification:
         self._freeze_embeddings()  # loading a checkpoint makes new parameters, which are trainable
         return super().train(mode)
@@ -117,4 +122,6 @@ class PlmrForSequenceClassification(RationalePreTrainedModel):
     def _freeze_embeddings(self):
         if self.config.freeze_embeddings:
             for module in self._embeddings:
-                module.requires_grad_(False)
+                for name, weight in module.named_parameters():
+                    if "lora_" not in name:  # an adapter's own weights are no pretrained ones
+                        weight.requires_grad_(False)

@@ -20,12 +20,15 @@ _CALL_COST_ELSEWHERE = 4096
 
 
 def can_shorten(encoder: nn.Module, inputs: dict[str, Any]) -> bool:
-    """Whether [`encode_shortened`] does what an attention mask would. While `torch.compile` traces, shapes stay."""
+    """Whether [`encode_shortened`] does what an attention mask would. While a graph is traced, shapes stay."""
+    windows_by_index = encoder.config.model_type == "modernbert" and "flash" in encoder.config._attn_implementation
     return (
         not encoder.training
         and encoder.config.model_type in SHORTENABLE
+        and not windows_by_index
         and all(isinstance(value, torch.Tensor) for value in inputs.values())  # no states or weights to be returned
         and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
     )
 
 
@@ -39,7 +42,7 @@ def encode_shortened(encoder: nn.Module, visible: torch.Tensor, **inputs: torch.
     Args:
         inputs: what the encoder takes, each of shape (batch, seq) or (batch, seq, hidden).
     """
-    lengths = visible.sum(1).long().tolist()
+    lengths = visible.bool().sum(1).tolist()  # a sum in half precision would be rounded
     batch, seq = visible.shape
     if min(lengths) == seq:
         return encoder(attention_mask=visible.long(), **inputs).last_hidden_state

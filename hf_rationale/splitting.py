@@ -42,7 +42,6 @@ def split_encoder(encoder: PreTrainedModel, ends: list[int]) -> list[PreTrainedM
 
     A part takes token indices or, as `inputs_embeds`, the states that the part before it has left. Run one after the
     other, the parts do what the encoder does. `encoder` is used up: it is the first part.
-
     """
     depth = encoder.config.num_hidden_layers
     place, layers = next(

@@ -76,9 +76,11 @@ class RationaleTrainer(Trainer):
             raise ValueError("compute_loss_func has no effect here; override RationaleTrainer.objective instead.")
         for name, value in self.model_options.items():
             if getattr(model.config, name) != value:
+                split = name == "model_type"
                 raise ValueError(
                     f"{type(self).__name__} trains models with {name}={value}, and this one has "
-                    f"{getattr(model.config, name)}. Make it with from_encoder_pretrained(…, {name}={value})."
+                    f"{getattr(model.config, name)}. Make it with {'Plmr' if split else 'Rationale'}"
+                    f"ForSequenceClassification.from_encoder_pretrained(…{'' if split else f', {name}={value}'})."
                 )
         limit = model.max_length
         if args.max_length is not None and limit is not None and args.max_length > limit:

@@ -251,10 +251,15 @@ def rationale_model(extractor: str, predictor: str | None = None, **options) -> 
     )
 
 
-def plmr_model(encoder: str, layers: int = 4, **options) -> PlmrForSequenceClassification:
+def plmr_model(
+    encoder: str, layers: int = 4, positions: int | None = None, **options
+) -> PlmrForSequenceClassification:
     """A model over an encoder of `ENCODERS`, of more layers than there, so that it can be split."""
     config = ENCODERS[encoder].config()
-    config = type(config)(**config.to_diff_dict() | {"num_hidden_layers": layers, "layer_types": None})
+    changes = {"num_hidden_layers": layers, "layer_types": None}
+    if positions is not None:
+        changes["max_position_embeddings"] = positions
+    config = type(config)(**config.to_diff_dict() | changes)
     return PlmrForSequenceClassification(
         PlmrConfig(
             encoder_config=config,

@@ -20,6 +20,7 @@ from hf_rationale import (
     PlmrConfig,
     PlmrForSequenceClassification,
     PLMRTrainer,
+    RationaleConfig,
     RationaleForSequenceClassification,
     compose,
 )
@@ -45,6 +46,13 @@ def deep_encoder(name: str, layers: int = 4) -> PreTrainedModel:
     encoder = AutoModel.from_config(config).eval()
     encoder.pooler = None
     return encoder
+
+
+def long_bert(**options) -> RationaleForSequenceClassification:
+    config = BertConfig(**ENCODERS["bert"].config().to_diff_dict() | {"max_position_embeddings": 512})
+    return RationaleForSequenceClassification(
+        RationaleConfig(extractor_config=config, predictor_config=copy.deepcopy(config), **options)
+    )
 
 
 # --- The split -------------------------------------------------------------------------------------------------------
@@ -176,6 +184,8 @@ BAD_CONFIGS = {
     "schedule unknown": ({"sparsity_schedule": "cosine"}, "sparsity_schedule is one of"),
     "base of 1": ({"match_base": 1.0}, "match_base is a finite number above 1"),
     "weight negative": ({"match_weight": -1.0}, "match_weight is a finite weight"),
+    "another masking": ({"masking": "zero"}, r"masking is one of \('attention',\)"),
+    "one encoder for both": ({"share_encoder": True}, "share_encoder is one of"),
     "layers of a wrong type": ({"reduction_layers": [1.5]}, "Field 'reduction_layers'"),
 }
 
@@ -260,9 +270,10 @@ def training_output(model, batch, labels):
     return model.train()(**batch, labels=labels)
 
 
-def test_the_full_text_term_reads_the_states_before_any_pruning():
+@pytest.mark.parametrize("layers", [[2], [1, 3]], ids=str)
+def test_the_full_text_term_reads_the_states_before_any_pruning(layers: list[int]):
     options = {"classifier_dropout": 0.0, "special_token_ids": [0, 1, 2, 3]}
-    model = plmr_model("bert", reduction_layers=[1, 3], full_text_weight=0.5, match_weight=0.25, **options)
+    model = plmr_model("bert", reduction_layers=layers, full_text_weight=0.5, match_weight=0.25, **options)
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
@@ -329,6 +340,8 @@ def test_frozen_embeddings_stay_so(tmp_path):
     for one in (model, AutoModelForSequenceClassification.from_pretrained(tmp_path).train()):
         frozen = {name for name, weight in one.named_parameters() if not weight.requires_grad}
         assert frozen == {name for name, _ in one.named_parameters() if "embeddings" in name}
+    model.set_input_embeddings(torch.nn.Embedding(64, 8))
+    assert model.shared_weights == []
     trained = plmr_model("electra", freeze_embeddings=False)
     assert all(weight.requires_grad for weight in trained.parameters())
     assert len(trained.shared_weights) > 4
@@ -345,9 +358,7 @@ def test_one_encoder_cannot_be_folded_and_split():
 
 
 def test_the_trainer_of_plmr_trains_nothing_else(tmp_path):
-    with pytest.raises(
-        ValueError, match=r"PLMRTrainer trains models with model_type=plmr, and this one has rationale"
-    ):
+    with pytest.raises(ValueError, match=r"has rationale. Make it with PlmrForSequenceClassification.from_enc"):
         make_trainer(tmp_path, "plmr", "bert")
 
 
@@ -389,6 +400,37 @@ def test_rows_are_grouped_at_the_least_cost():
             best = min(cost(groups, lengths, call_cost) for groups in every)
             assert cost(groups, lengths, call_cost) == pytest.approx(best)
     assert group_by_length([0, 0], 5) == []
+
+
+@torch.no_grad()
+def test_every_part_computes_what_is_left_alone():
+    case = CASES_BY_NAME["plmr-bert-token"]
+    model, batch, computed = case.model(), case.batch(random_texts(38, 38)), []
+    for part in (*model.extractor.encoders, model.reader):
+        part.register_forward_hook(lambda module, args, output: computed.append(output.last_hidden_state.shape[1]))
+    model(**batch, rationale_ratio=0.2)
+    # All; [CLS], [SEP] and 60 % of 38; [CLS] and 20 %.
+    assert computed == [40, 2 + 23, 1 + 8]
+
+
+@pytest.mark.parametrize("name", ["plmr-bert-token", "bert-attention-token"])
+@torch.no_grad()
+def test_lengths_are_exact_in_half_precision(name: str, monkeypatch):
+    # In bfloat16 numbers above 256 are rounded: a sum of a mask is no length.
+    options = {"special_token_ids": [0, 1, 2, 3]}
+    model = plmr_model("bert", positions=512, **options) if name.startswith("plmr") else long_bert(**options)
+    model = model.to(torch.bfloat16).eval()
+    batch = CASES_BY_NAME[name].batch(random_texts(301, 259))
+    mask = (batch["word_ids"] >= 0).float()
+    lengths = []
+    hook = model.reader.register_forward_hook(
+        lambda module, args, output: lengths.append(output.last_hidden_state.shape[1])
+    )
+    shortened = model(**batch, rationale_mask=mask).logits
+    hook.remove()
+    assert max(lengths) == 302  # [CLS] and all words, without [SEP]
+    monkeypatch.setattr("hf_rationale.masking.can_shorten", lambda *_: False)
+    torch.testing.assert_close(shortened, model(**batch, rationale_mask=mask).logits, atol=0.1, rtol=0.02)
 
 
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
@@ -452,3 +494,20 @@ def test_the_pipeline_answers(tmp_path):
         alone = pipe(text, rationale_top_k=2)
         assert alone["rationale"][0]["text"] == result["rationale"][0]["text"]
         assert alone["score"] == pytest.approx(result["score"], abs=1e-5)
+
+
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+@pytest.mark.parametrize("name", ["bert", "electra", "modernbert"])
+def test_gradient_checkpointing_changes_nothing(name: str, implementation: str):
+    batch, labels = CASES_BY_NAME[f"plmr-{name}-token"].batch(random_texts(9, 14)), torch.tensor([0, 2])
+    model, gradients = plmr_model(name, special_token_ids=[0, 1, 2, 3]), []
+    for checkpointing in (False, True):
+        model.zero_grad()
+        model.set_attn_implementation(implementation)
+        if checkpointing:
+            model.gradient_checkpointing_enable()
+        training_output(model, batch, labels).loss.backward()
+        gradients.append({key: weight.grad for key, weight in model.named_parameters() if weight.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    for key, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][key], gradient, atol=1e-6, rtol=1e-5)

@@ -19,6 +19,9 @@ class N2RTrainer(RationaleTrainer):
         extractor: min_E −log ‖Enc(z)‖₂ + Ω(m), the predictor fixed     (8)
         predictor: min_P CE(P(sg(z)), y)                                (9)
 
+    On a model with full-text terms, such as PLMR's by default, the extractor has these on top, and they see the label;
+    pure N2R there needs `full_text_weight=0` and `match_weight=0`.
+
     Args:
         norm_weight (`float`, *optional*, defaults to 1.0): weight of the norm, against Ω.
         schedule (`str`, *optional*, defaults to `"joint"`): `"joint"`: both players step at once, after one pass of
