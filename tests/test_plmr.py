@@ -29,7 +29,7 @@ from hf_rationale.methods.a2i import add_attacker
 from hf_rationale.methods.rnp import rnp
 from hf_rationale.players import encoder_inputs
 from hf_rationale.regularizers import match
-from hf_rationale.shortening import group_by_length
+from hf_rationale.shortening import encode_shortened, group_by_length
 from hf_rationale.splitting import split_encoder
 
 
@@ -511,3 +511,13 @@ def test_gradient_checkpointing_changes_nothing(name: str, implementation: str):
     assert gradients[0].keys() == gradients[1].keys()
     for key, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][key], gradient, atol=1e-6, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_shortened_states_are_zero_where_nothing_is_visible():
+    encoder = deep_encoder("bert")
+    ids = torch.tensor(random_texts(12, 12))
+    visible = torch.zeros(2, 12)
+    visible[0, 3], visible[1, 2:9] = 1, 1
+    hidden = encode_shortened(encoder, visible, input_ids=ids, position_ids=torch.arange(12).expand(2, 12))
+    assert torch.equal(hidden.abs().sum(-1) > 0, visible.bool())
