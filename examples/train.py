@@ -181,9 +181,10 @@ def build_model(script: ScriptArguments, method: type[RationaleTrainer], encoder
         from_scratch = script.encoder == "gru"
         options["tie_word_embeddings"] = from_scratch and encoder.config.freeze_embeddings
         options["full_text_weight"] = 0.0 if from_scratch else 1.0
-        options |= {"masking": script.masking, **method.model_options}
-    if script.full_text_weight is not None:
-        options["full_text_weight"] = script.full_text_weight
+        options |= method.model_options
+    options |= {
+        name: value for name in ("masking", "full_text_weight") if (value := getattr(script, name)) is not None
+    }
     return model_class.from_encoder_pretrained(encoder, **names, **options | script.model_config)
 
 

@@ -193,6 +193,7 @@ def test_train_splits_an_encoder(tmp_path, monkeypatch):
         (("--model_config", "[1]"), r"--model_config is a JSON object; got \[1\]"),
         (("--model_config", '{"split_layer": 3}'), "RationaleConfig has no split_layer"),
         (("--method", "plmr"), "An encoder of type 'gru' cannot be split by depth"),
+        (("--method", "plmr", "--masking", "zero"), "PlmrConfig has no masking"),
         (("--dataset_options", '{"n": 1}'), "unexpected keyword argument 'n'"),
         (("--dataset", "beers"), "There is no corpus 'beers'; choose one of beer, hotel"),
         (("--aspect", "colour"), "'colour' is not one of them"),
