@@ -5,10 +5,11 @@ The folder `rationale_f1/` is the `evaluate` module over the function of that na
 
 import sys
 
-from .plausibility import rationale_f1
+from .plausibility import rationale_f1, rationale_scores
+from .significance import bootstrap_intervals, paired_test
 
 
 # Importing that folder as a subpackage would put it in the function's place here, so Python is told not to.
 sys.modules[f"{__name__}.rationale_f1"] = None
 
-__all__ = ["rationale_f1"]
+__all__ = ["bootstrap_intervals", "paired_test", "rationale_f1", "rationale_scores"]
