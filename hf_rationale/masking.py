@@ -48,6 +48,14 @@ def mean_over_units(values: torch.Tensor, units: Units) -> torch.Tensor:
     return (total / count.clamp_min(1)).gather(1, index)
 
 
+def word_values(values: torch.Tensor, word_ids: torch.LongTensor, count: int) -> torch.Tensor:
+    """The largest of the `values` (batch, seq), at least 0, of the tokens of each of `count` words: (batch, words).
+
+    `word_ids` (batch, seq) is -1 for what is no word; a word that has no token, because it was cut off, gets 0."""
+    values = torch.where(word_ids >= 0, values, 0)
+    return values.new_zeros(len(values), count).scatter_reduce(1, word_ids.clamp_min(0), values, reduce="amax")
+
+
 def gumbel_noise(logits: torch.Tensor) -> torch.Tensor:
     """Independent standard Gumbel noise of the shape of `logits`."""
     return -torch.empty_like(logits).exponential_().log()

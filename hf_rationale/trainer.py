@@ -19,9 +19,9 @@ from transformers.utils import CONFIG_NAME, logging
 
 from .data.collator import RationaleDataCollator
 from .data.encoding import NO_WORD, encode_rationale_dataset
-from .masking import calibrate_threshold
+from .masking import calibrate_threshold, word_values
 from .methods.rnp import rnp
-from .metrics import rationale_f1
+from .metrics import classification_scores, rationale_f1
 from .modeling_base import RationalePreTrainedModel
 from .modeling_outputs import Prediction, RationaleClassifierOutput, RationaleInputs
 from .training_args import RationaleTrainingArguments
@@ -314,7 +314,7 @@ class RationaleTrainer(Trainer):
         loss = None if output.loss is None else output.loss.detach()
         if prediction_loss_only:
             return loss, None, None
-        words = words_selected(output.rationale_mask, inputs["word_ids"], rationale.shape[1])
+        words = word_values(output.rationale_mask, inputs["word_ids"], rationale.shape[1]).long()
         return loss, (output.logits, words), (inputs["labels"], rationale) if "labels" in inputs else None
 
     # --- Checkpoints -------------------------------------------------------------------------------------------------
@@ -386,20 +386,10 @@ class RationaleTrainer(Trainer):
         return dataset
 
 
-def words_selected(mask: torch.Tensor, word_ids: torch.LongTensor, count: int) -> torch.LongTensor:
-    """The words (batch, `count`) any token of which is selected by `mask` (batch, seq); words cut off are not."""
-    index = word_ids.clamp_min(0)
-    chosen = (mask > 0) & (word_ids >= 0)
-    return torch.zeros(len(mask), count, dtype=torch.long, device=mask.device).scatter_reduce(
-        1, index, chosen.long(), reduce="amax"
-    )
-
-
 def rationale_metrics(prediction: EvalPrediction) -> dict[str, Any]:
     r"""
-    Accuracy, balanced accuracy (the mean over classes of their recall), the share of the most frequent label, the
-    selected share of the words; and, over the texts in which people marked a rationale, the metrics of
-    [`rationale_f1`].
+    Those of [`~metrics.classification_scores`]; the selected share of the words; and, over the texts in which people
+    marked a rationale, those of [`rationale_f1`].
 
     Args:
         prediction: `predictions` are logits (texts, labels) and selected words (texts, words) 0/1; `label_ids` are
@@ -408,13 +398,7 @@ def rationale_metrics(prediction: EvalPrediction) -> dict[str, Any]:
     """
     logits, selected = prediction.predictions
     labels, gold = prediction.label_ids
-    correct = logits.argmax(-1) == labels
-    classes, counts = np.unique(labels, return_counts=True)
-    metrics = {
-        "accuracy": float(correct.mean()),
-        "balanced_accuracy": float(np.mean([correct[labels == label].mean() for label in classes])),
-        "majority_share": float(counts.max() / counts.sum()),
-    }
+    metrics = classification_scores(logits.argmax(-1), labels)
     words = gold != NO_WORD
     metrics["rationale_sparsity"] = float(selected[words].mean())
     marked = (gold >= 0).any(1)

@@ -19,6 +19,7 @@ from hf_rationale.masking import (
     threshold_mask,
     token_units,
     word_units,
+    word_values,
 )
 
 
@@ -331,3 +332,10 @@ def test_attention_dropout_keeps_hidden_tokens_hidden(attention_inputs):
         outputs.append(attend(query, key, values, visible, dropout=0.5))
     torch.testing.assert_close(*outputs, atol=0, rtol=0)
     assert (outputs[0] != attend(query, key, value, visible)).any()
+
+
+def test_word_values_are_the_largest_of_their_tokens():
+    word_ids = torch.tensor([[-1, 0, 0, 1, 2, -1], [-1, 3, 3, 4, -1, -1]])
+    values = torch.tensor([[1.0, 0.0, 0.7, 0.0, 1.0, 1.0], [0.0, 0.2, 0.1, 1.0, 0.0, 0.0]])
+    expected = torch.tensor([[0.7, 0, 1, 0, 0, 0], [0, 0, 0, 0.2, 1, 0]])
+    assert torch.equal(word_values(values, word_ids, 6), expected)

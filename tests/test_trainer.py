@@ -29,7 +29,7 @@ from transformers import AutoModelForSequenceClassification, EvalPrediction, Tra
 
 from hf_rationale import RationaleConfig, RationaleForSequenceClassification, RationaleTrainer
 from hf_rationale.data import encode_rationale_dataset
-from hf_rationale.trainer import rationale_metrics, words_selected
+from hf_rationale.trainer import rationale_metrics
 
 
 TESTS = Path(__file__).resolve().parent
@@ -560,12 +560,6 @@ def test_batches_are_grouped_by_length_by_default(tmp_path):
 
 
 # --- Metrics ---------------------------------------------------------------------------------------------------------
-
-
-def test_words_selected():
-    word_ids = torch.tensor([[-1, 0, 0, 1, 2, -1], [-1, 3, 3, 4, -1, -1]])
-    mask = torch.tensor([[1.0, 0.0, 1.0, 0.0, 1.0, 1.0], [0.0, 0.0, 0.0, 1.0, 0.0, 0.0]])
-    assert words_selected(mask, word_ids, 6).tolist() == [[1, 0, 1, 0, 0, 0], [0, 0, 0, 0, 1, 0]]
 
 
 def test_metrics_are_those_computed_by_hand():

@@ -22,6 +22,7 @@ import tarfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -76,8 +77,54 @@ def read_eraser(name: str, data_dir: str | os.PathLike | None) -> DatasetDict:
     corpus = _find_corpus(name, data_dir)
     if not corpus.splits:
         raise FileNotFoundError(f"{corpus.place} has no split: expected any of {', '.join(SPLIT_FILES.values())}.")
-    splits = {split: _read_split(corpus, split, task) for split in SPLIT_FILES if split in corpus.splits}
+    convert = partial(_to_example, corpus=corpus, task=task)
+    splits = {split: _read_split(corpus, split, convert) for split in SPLIT_FILES if split in corpus.splits}
     return to_dataset_dict(splits, task.label_names, query=task.has_query)
+
+
+@dataclass(frozen=True)
+class EraserInstance:
+    """What the files call an instance and the documents that its tokens come from.
+
+    Args:
+        annotation_id (`str`): unique within a split.
+        documents (`tuple` of `(docid, length)`): the documents in the order in which `tokens` has them, no document
+            twice, with their numbers of tokens.
+
+    Raises:
+        ValueError: a document occurs twice.
+    """
+
+    annotation_id: str
+    documents: tuple[tuple[str, int], ...]
+
+    def __post_init__(self):
+        if len(dict(self.documents)) < len(self.documents):
+            raise ValueError(f"{self.annotation_id}: expected every document once, found {self.documents}")
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(length for _, length in self.documents)
+
+
+def eraser_instances(name: str, data_dir: str | os.PathLike | None, split: str) -> list[EraserInstance]:
+    """The instances behind the rows of `read_eraser(name, data_dir)[split]`, in their order.
+
+    Args:
+        name (`str`), data_dir (`str` or `os.PathLike`): as of [`read_eraser`].
+        split (`str`): `"train"`, `"validation"` or `"test"`.
+
+    Raises:
+        FileNotFoundError: nothing in that layout is there, or not this split.
+        MalformedDataError: as of [`read_eraser`], or an instance has no annotation_id.
+        ValueError: a split that no corpus has.
+    """
+    if split not in SPLIT_FILES:
+        raise ValueError(f"There is no split {split!r}; choose one of {', '.join(SPLIT_FILES)}.")
+    corpus = _find_corpus(name, data_dir)
+    if split not in corpus.splits:
+        raise FileNotFoundError(f"{corpus.place} has no split {split}: expected {SPLIT_FILES[split]}.")
+    return _read_split(corpus, split, partial(_to_instance, corpus=corpus))
 
 
 @dataclass
@@ -145,52 +192,48 @@ def _open_archive(path: Path) -> _Corpus:
     return _Corpus(str(path), splits, documents.get)
 
 
-def _read_split(corpus: _Corpus, split: str, task: _Task) -> list[Example]:
+def _read_split(corpus: _Corpus, split: str, convert: Callable[[Any], Any]) -> list:
+    """`convert` of the JSON of every line."""
     path = f"{corpus.place}/{SPLIT_FILES[split]}"
-    examples = []
+    converted = []
     for number, line in decode_lines(io.BytesIO(corpus.splits[split]), path):
         try:
-            examples.append(_to_example(line, corpus, task))
-        except _InstanceError as error:
+            converted.append(convert(parse_line(line)))
+        except RecordError as error:
             raise MalformedDataError(path, number, str(error)) from error
-    return examples
+    return converted
 
 
-class _InstanceError(Exception):
-    """What is wrong with an instance; [`_read_split`] knows the place."""
+class RecordError(ValueError):
+    """What is wrong with a line; the caller knows the place."""
 
 
-def _to_example(line: str, corpus: _Corpus, task: _Task) -> Example:
-    try:
-        instance = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise _InstanceError(f"expected a JSON object, found bad JSON ({error})") from error
-    classification = _get(instance, "classification", str)
+def _to_instance(instance: Any, corpus: _Corpus) -> EraserInstance:
+    documents = _documents(instance, _evidences(instance), corpus)
+    lengths = tuple((docid, len(document)) for docid, document in documents.items())
+    return EraserInstance(get_field(instance, "annotation_id", str), lengths)
+
+
+def _to_example(instance: Any, corpus: _Corpus, task: _Task) -> Example:
+    classification = get_field(instance, "classification", str)
     if classification not in task.classifications:
         expected = " or ".join(task.classifications)
-        raise _InstanceError(f"expected classification {expected}, found {classification!r}")
-    evidences = [evidence for group in _get(instance, "evidences", list) for evidence in _as_list(group)]
-
-    docids = _docids(instance, evidences, corpus)
-    tokens, offsets, lengths = [], {}, {}
-    for docid in docids:
-        document = corpus.document(docid)
-        if document is None:
-            raise _InstanceError(f"expected the document docs/{docid}, which is not there")
-        offsets[docid], lengths[docid] = len(tokens), len(document)
+        raise RecordError(f"expected classification {expected}, found {classification!r}")
+    evidences = _evidences(instance)
+    documents = _documents(instance, evidences, corpus)
+    tokens, offsets = [], {}
+    for docid, document in documents.items():
+        offsets[docid] = len(tokens)
         tokens = tokens + document
-    if not tokens:
-        raise _InstanceError(f"expected a document, found blank text in {', '.join(docids)}")
 
     spans = []
     for evidence in evidences:
         docid = evidence["docid"]
-        start, end = _get(evidence, "start_token", int), _get(evidence, "end_token", int)
+        start, end = get_field(evidence, "start_token", int), get_field(evidence, "end_token", int)
+        length = len(documents[docid])
         # ERASER's movies has 20 empty spans (start == end), which mark nothing.
-        if not 0 <= start <= end <= lengths[docid]:
-            raise _InstanceError(
-                f"expected an evidence within the {lengths[docid]} tokens of {docid}, found [{start}, {end})"
-            )
+        if not 0 <= start <= end <= length:
+            raise RecordError(f"expected an evidence within the {length} tokens of {docid}, found [{start}, {end})")
         spans.append((offsets[docid] + start, offsets[docid] + end))
 
     example = {
@@ -199,32 +242,59 @@ def _to_example(line: str, corpus: _Corpus, task: _Task) -> Example:
         "rationale": spans_to_rationale(spans, len(tokens)) if spans else None,
     }
     if task.has_query:
-        example["query"] = _get(instance, "query", str).split()
+        example["query"] = get_field(instance, "query", str).split()
         if not example["query"]:
-            raise _InstanceError("expected a query, found blank text")
+            raise RecordError("expected a query, found blank text")
     return example
 
 
-def _docids(instance: dict, evidences: list, corpus: _Corpus) -> list[str]:
+def _evidences(instance: Any) -> list:
+    """The evidences of all groups."""
+    return [evidence for group in get_field(instance, "evidences", list) for evidence in _as_list(group)]
+
+
+def _documents(instance: dict, evidences: list, corpus: _Corpus) -> dict[str, list[str]]:
+    """The tokens of the documents of an instance, in its order."""
+    documents = {}
+    for docid in _docids(instance, evidences):
+        document = corpus.document(docid)
+        if document is None:
+            raise RecordError(f"expected the document docs/{docid}, which is not there")
+        documents[docid] = document
+    if not any(documents.values()):
+        raise RecordError(f"expected a document, found blank text in {', '.join(documents)}")
+    return documents
+
+
+def _docids(instance: dict, evidences: list) -> list[str]:
     """The documents of an instance in order: those it lists, then those that only its evidences name.
 
     Where there are neither (movies lists none, and a review may have no evidence), the annotation's id is that of its
     document.
     """
-    docids = [] if instance.get("docids") is None else list(_get(instance, "docids", list))
+    docids = [] if instance.get("docids") is None else list(get_field(instance, "docids", list))
     for evidence in evidences:
-        docids.append(_get(evidence, "docid", str))
-    return list(dict.fromkeys(docids)) or [_get(instance, "annotation_id", str)]
+        docids.append(get_field(evidence, "docid", str))
+    return list(dict.fromkeys(docids)) or [get_field(instance, "annotation_id", str)]
 
 
 def _as_list(group: Any) -> list:
     if not isinstance(group, list):
-        raise _InstanceError("expected evidences to be a list of lists of spans")
+        raise RecordError("expected evidences to be a list of lists of spans")
     return group
 
 
-def _get(record: Any, key: str, kind: type) -> Any:
+def parse_line(line: str) -> Any:
+    """Raises [`RecordError`] where `line` is not JSON."""
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        raise RecordError(f"expected a JSON object, found bad JSON ({error})") from error
+
+
+def get_field(record: Any, key: str, kind: type) -> Any:
+    """Raises [`RecordError`] where `record` is not an object or its field `key` not of `kind`."""
     value = record.get(key) if isinstance(record, dict) else None
     if not isinstance(value, kind):
-        raise _InstanceError(f"expected the field {key} ({kind.__name__}), found {value!r:.80}")
+        raise RecordError(f"expected the field {key} ({kind.__name__}), found {value!r:.80}")
     return value

@@ -5,6 +5,8 @@ The folder `rationale_f1/` is the `evaluate` module over the function of that na
 
 import sys
 
+from .classification import classification_scores
+from .faithfulness import AOPC_RATIOS, faithfulness_scores
 from .plausibility import rationale_f1, rationale_scores
 from .significance import bootstrap_intervals, paired_test
 
@@ -12,4 +14,12 @@ from .significance import bootstrap_intervals, paired_test
 # Importing that folder as a subpackage would put it in the function's place here, so Python is told not to.
 sys.modules[f"{__name__}.rationale_f1"] = None
 
-__all__ = ["bootstrap_intervals", "paired_test", "rationale_f1", "rationale_scores"]
+__all__ = [
+    "AOPC_RATIOS",
+    "bootstrap_intervals",
+    "classification_scores",
+    "faithfulness_scores",
+    "paired_test",
+    "rationale_f1",
+    "rationale_scores",
+]

@@ -1,4 +1,4 @@
-"""Diagnostics of a finished model: what it can be made to say."""
+"""An attacker against a finished model: what it can be made to say (A2I, section 5.2, figure 6)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from datasets import Dataset
 from torch import nn
 from transformers import EvalPrediction, set_seed
 
-from .masking import budget_mask
-from .methods.a2i import add_attacker, attack, attacked_labels
-from .modeling_base import RationalePreTrainedModel
-from .modeling_outputs import RationaleClassifierOutput, RationaleInputs
-from .trainer import RationaleTrainer
-from .training_args import RationaleTrainingArguments
+from ..masking import budget_mask
+from ..methods.a2i import add_attacker, attack, attacked_labels
+from ..modeling_base import RationalePreTrainedModel
+from ..modeling_outputs import RationaleClassifierOutput, RationaleInputs
+from ..trainer import RationaleTrainer
+from ..training_args import RationaleTrainingArguments
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,87 @@
+"""The predictor on what people marked, and on what the extractor selects (VER, figures 3 and 10, appendix A.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from datasets import Dataset
+from matplotlib.figure import Figure
+from torch.nn import functional as F
+from transformers import PreTrainedTokenizerBase
+
+from ..modeling_base import RationalePreTrainedModel
+from ..reading import encode, read_batches
+from .figures import bars, panels
+
+
+READ = ("selected", "gold")
+
+
+@dataclass(frozen=True)
+class GoldAgainstSelected:
+    r"""
+    Over the texts in which people marked a rationale that the model reads, by what the predictor reads: `selected` or
+    `gold`.
+
+    Args:
+        accuracy (`dict[str, float]`): of the predictor.
+        median_loss (`dict[str, float]`): its cross-entropy in nats; the median, as in the paper, because few texts can
+            have a very large one.
+        texts (`int`): how many there were.
+    """
+
+    accuracy: dict[str, float]
+    median_loss: dict[str, float]
+    texts: int
+
+    def figure(self) -> Figure:
+        """VER's figure 3, for one corpus."""
+        figure, axes = panels(2)
+        for one, name in zip(axes, ("accuracy", "median_loss"), strict=True):
+            values = getattr(self, name)
+            bars(one, READ, {name: [values[read] for read in READ]}, name.replace("_", " "))
+        return figure
+
+
+@torch.no_grad()
+def gold_against_selected(
+    model: RationalePreTrainedModel,
+    dataset: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    batch_size: int = 32,
+    max_length: int | None = None,
+) -> GoldAgainstSelected:
+    r"""
+    Have the predictor read the extractor's choice, and what people marked instead. A predictor that is much worse on
+    the latter has learned to read its own extractor, and not the text.
+
+    Args:
+        model: a rationale model; it stays as it is.
+        dataset: labelled texts with marked rationales.
+        tokenizer: the model's.
+        batch_size, max_length: as of [`read_rationales`].
+
+    Raises:
+        ValueError: where no text has a marked rationale.
+    """
+    dataset = encode(dataset, tokenizer, model, max_length)
+    correct, losses = {read: [] for read in READ}, {read: [] for read in READ}
+    for batch in read_batches(model, dataset, tokenizer, batch_size, "reading gold and selected words"):
+        gold = batch.gold & batch.words
+        marked = gold.any(1)
+        masks = {"selected": model.select(batch.inputs).mask, "gold": batch.tokens_of(gold.long())}
+        for read, mask in masks.items():
+            logits, labels = model.predict(batch.inputs, mask).logits[marked].float(), batch.inputs.labels[marked]
+            correct[read] += (logits.argmax(-1) == labels).tolist()
+            losses[read] += F.cross_entropy(logits, labels, reduction="none").tolist()
+    texts = len(correct["gold"])
+    if not texts:
+        raise ValueError("No text has a rationale that people marked: there is nothing to compare with.")
+    return GoldAgainstSelected(
+        accuracy={read: float(np.mean(values)) for read, values in correct.items()},
+        median_loss={read: float(np.median(values)) for read, values in losses.items()},
+        texts=texts,
+    )

@@ -1,0 +1,78 @@
+"""How alike the states of a text's tokens become with depth (PLMR, section 4.2, equations 5 to 7, figure 4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from datasets import Dataset
+from matplotlib.figure import Figure
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ..reading import at_rest, encode
+from .figures import curves, panels
+
+
+@dataclass(frozen=True)
+class Homogeneity:
+    r"""
+    Args:
+        trace (`list[float]`): tr(Σ) of the embeddings and of every layer's states, the mean over the texts: the
+            summed variance of the states' dimensions over a text's tokens. The smaller, the more alike they are.
+        texts (`int`): how many there were, of at least two tokens.
+    """
+
+    trace: list[float]
+    texts: int
+
+    def figure(self) -> Figure:
+        """PLMR's figure 4, for one encoder."""
+        figure, (axes,) = panels(1)
+        curves(axes, range(len(self.trace)), {"": self.trace}, "layer (0: embeddings)", "tr(Σ)")
+        return figure
+
+
+@torch.no_grad()
+def homogeneity(
+    encoder: PreTrainedModel,
+    dataset: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    batch_size: int = 32,
+    max_length: int | None = None,
+) -> Homogeneity:
+    r"""
+    Measure tr(Σ) by layer, over the real tokens of the full text, special ones among them.
+
+    Args:
+        encoder: a transformers encoder, such as the first of a rationale model's `encoders`.
+        dataset: texts.
+        tokenizer: the encoder's.
+        batch_size, max_length: as of [`read_rationales`].
+
+    Raises:
+        ValueError: where no text has two tokens.
+    """
+    dataset = encode(dataset, tokenizer, encoder, max_length).select_columns(["input_ids", "attention_mask"])
+    # Padded on the right, where no encoder counts positions from the padding.
+    pad = partial(tokenizer.pad, padding_side="right", return_tensors="pt")
+    batches = DataLoader(dataset, batch_size, collate_fn=pad)
+    traces = []
+    with at_rest(encoder):
+        for batch in tqdm(batches, desc="comparing states", leave=False):
+            batch = {name: value.to(encoder.device) for name, value in batch.items()}
+            real = batch["attention_mask"].unsqueeze(-1)
+            count = real.sum(1)
+            several = count.squeeze(-1) > 1
+            states = torch.stack(encoder(**batch, output_hidden_states=True).hidden_states).float()
+            mean = (states * real).sum(2) / count
+            variance = ((states - mean.unsqueeze(2)) * real).square().sum((2, 3)) / (count.squeeze(-1) - 1)
+            traces.append(variance[:, several].cpu().numpy())
+    traces = np.concatenate(traces, axis=1)
+    if not traces.shape[1]:
+        raise ValueError("No text has two tokens: their states cannot differ.")
+    return Homogeneity(traces.mean(1).tolist(), traces.shape[1])
