@@ -52,7 +52,7 @@ def faithfulness(
         ValueError: where scores are missing, or not one for each word.
     """
     if "tokens" not in dataset.column_names:
-        raise ValueError(f"Words are taken away, so a column 'tokens' is needed; there are {dataset.column_names}")
+        raise ValueError(f"Words are taken away: a column 'tokens' is needed, and there are {dataset.column_names}.")
     if scores is not None:
         lengths = [len(words) for words in dataset["tokens"]]
         if len(scores) != len(lengths):

@@ -65,14 +65,17 @@ def homogeneity(
     with at_rest(encoder):
         for batch in tqdm(batches, desc="comparing states", leave=False):
             batch = {name: value.to(encoder.device) for name, value in batch.items()}
-            real = batch["attention_mask"].unsqueeze(-1)
-            count = real.sum(1)
-            several = count.squeeze(-1) > 1
-            states = torch.stack(encoder(**batch, output_hidden_states=True).hidden_states).float()
-            mean = (states * real).sum(2) / count
-            variance = ((states - mean.unsqueeze(2)) * real).square().sum((2, 3)) / (count.squeeze(-1) - 1)
-            traces.append(variance[:, several].cpu().numpy())
+            layers = encoder(**batch, output_hidden_states=True).hidden_states
+            trace = torch.stack([_trace(states.float(), batch["attention_mask"]) for states in layers])
+            traces.append(trace[:, batch["attention_mask"].sum(1) > 1].cpu().numpy())
     traces = np.concatenate(traces, axis=1)
     if not traces.shape[1]:
         raise ValueError("No text has two tokens: their states cannot differ.")
     return Homogeneity(traces.mean(1).tolist(), traces.shape[1])
+
+
+def _trace(states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    """tr(Σ) of every text's states: (batch,) of (batch, seq, hidden)."""
+    real, count = attention_mask.unsqueeze(-1), attention_mask.sum(1)
+    mean = (states * real).sum(1) / count.unsqueeze(-1)
+    return ((states - mean.unsqueeze(1)) * real).square().sum((1, 2)) / (count - 1).clamp_min(1)

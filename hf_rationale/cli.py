@@ -1,0 +1,51 @@
+"""The command line: `hf-rationale evaluate MODEL --dataset …`."""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from .data import DESCRIPTIONS, load_rationale_dataset
+from .data.eraser import SPLIT_FILES, TASKS, eraser_instances
+from .evaluation import evaluate_rationales
+from .modeling_base import RationalePreTrainedModel
+
+
+def main(arguments: list[str] | None = None):
+    parser = argparse.ArgumentParser(prog="hf-rationale", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    evaluate = commands.add_parser("evaluate", help="measure a model's labels, rationales and predictor on a corpus")
+    evaluate.add_argument("model", help="a rationale model's folder or Hub id")
+    evaluate.add_argument("--dataset", required=True, choices=list(DESCRIPTIONS))
+    evaluate.add_argument("--data_dir", help="where the corpus's files are")
+    evaluate.add_argument("--aspect", help="of beer, hotel and aspect_reviews")
+    evaluate.add_argument("--split", default="test", choices=list(SPLIT_FILES))
+    evaluate.add_argument(
+        "--output_dir", required=True, help="for report.json, .md and .html, and predictions.jsonl; run again to go on"
+    )
+    evaluate.add_argument("--batch_size", type=int, default=32)
+    evaluate.add_argument("--max_length", type=int, help="cut texts to so many tokens, as in training")
+    options = parser.parse_args(arguments)
+
+    dataset = load_rationale_dataset(options.dataset, options.data_dir, options.aspect)
+    if options.split not in dataset:
+        parser.error(f"{options.dataset} has no {options.split} split; there are {', '.join(dataset)}")
+    model = AutoModelForSequenceClassification.from_pretrained(options.model)
+    if not isinstance(model, RationalePreTrainedModel):
+        parser.error(f"{options.model} is a {type(model).__name__}: it selects nothing that could be measured")
+    naming = {}
+    if options.dataset in TASKS:
+        naming["instances"] = eraser_instances(options.dataset, options.data_dir, options.split)
+        naming["class_names"] = TASKS[options.dataset].classifications
+    report = evaluate_rationales(
+        model.to("cuda" if torch.cuda.is_available() else "cpu"),
+        dataset[options.split],
+        AutoTokenizer.from_pretrained(options.model),
+        options.output_dir,
+        batch_size=options.batch_size,
+        max_length=options.max_length,
+        **naming,
+    )
+    print(report.to_markdown())

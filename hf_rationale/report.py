@@ -1,0 +1,133 @@
+"""What was measured, for people: as JSON, as Markdown, and as a page with the figures."""
+
+from __future__ import annotations
+
+import html
+import io
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from .diagnostics import FailureRate, GoldAgainstSelected, GoldReplacement, Homogeneity, Lipschitz
+
+
+# The diagnostics that are drawn: what their section holds, and what the figure shows.
+FIGURES = {
+    "gold_replacement": (GoldReplacement, "The predictor as gold words give way to random ones (N2R, figure 3)"),
+    "gold_against_selected": (GoldAgainstSelected, "The predictor on selected and on gold words (VER, figure 3)"),
+    "lipschitz": (Lipschitz, "How steep the predictor is at each rationale (VER, figure 4)"),
+    "failure_rate": (FailureRate, "Right decisions from meaningless words (PLMR, table 2)"),
+    "homogeneity": (Homogeneity, "How alike tokens become with depth (PLMR, figure 4)"),
+}
+
+_PARTS = ("precision", "recall", "f1")
+_CSS = """
+body { margin: 2rem auto; max-width: 62rem; padding: 0 1rem; font: 1rem/1.5 system-ui, sans-serif; color: #1c1917;
+  background: #fff; }
+table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
+th, td { padding: .2rem .9rem .2rem 0; text-align: left; border-bottom: 1px solid #e4e1da; }
+td + td { text-align: right; }
+figure { margin: 2rem 0; }
+figcaption { color: #57534e; }
+svg { max-width: 100%; height: auto; }
+"""
+
+
+@dataclass(frozen=True)
+class RationaleReport:
+    r"""
+    The outcome of [`evaluate_rationales`].
+
+    Args:
+        about (`dict`): the model, the texts, the settings.
+        sections (`dict[str, dict]`): what was measured, by section.
+    """
+
+    about: dict[str, Any]
+    sections: dict[str, dict]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"about": self.about, "sections": self.sections}
+
+    def table(self) -> dict[str, tuple[float, tuple[float, float] | None]]:
+        """Every single number by name, with its 95 % bootstrap interval where there is one."""
+        rows: dict[str, tuple[float, tuple[float, float] | None]] = {}
+        for name, value in self.sections.get("classification", {}).items():
+            rows[name.replace("_", " ")] = value, None
+        plausibility = self.sections.get("plausibility", {"scores": {}, "intervals": {}})
+        for name, value in plausibility["scores"].items():
+            interval = plausibility["intervals"][name]
+            if isinstance(value, dict):
+                for part in _PARTS:
+                    rows[f"{name} {part}".replace("_", " ")] = value[part], interval[part]
+            else:
+                rows[name.replace("_", " ")] = value, interval
+        for name, value in self.sections.get("faithfulness", {}).items():
+            if not isinstance(value, dict):
+                rows[name.replace("_", " ")] = value, None
+        if lipschitz := self.sections.get("lipschitz"):
+            rows["Lipschitz estimate of the predictor"] = lipschitz["estimate"], None
+        if failure := self.sections.get("failure_rate"):
+            rows["meaningless share of the selection"] = failure["meaningless_share"], None
+            rows |= {f"failure rate at {name}": (value, None) for name, value in failure["rates"].items()}
+        return rows
+
+    def figures(self) -> dict[str, Figure]:
+        """By section."""
+        return {
+            name: report(**self.sections[name]).figure()
+            for name, (report, _) in FIGURES.items()
+            if name in self.sections
+        }
+
+    def to_markdown(self) -> str:
+        lines = [f"- {name}: {value}" for name, value in self.about.items()]
+        lines += ["", "| measure | value | 95 % interval |", "|---|---|---|"]
+        lines += [f"| {name} | {value} | {interval} |" for name, value, interval in self._rows()]
+        return "\n".join(lines) + "\n"
+
+    def to_html(self) -> str:
+        """One page, with the figures in it; it loads nothing."""
+        about, rows = _table_rows(self.about.items()), _table_rows(self._rows())
+        figures = "".join(
+            f"<figure>{_svg(figure)}<figcaption>{_text(FIGURES[name][1])}</figcaption></figure>"
+            for name, figure in self.figures().items()
+        )
+        title = f"Rationales of {_text(self.about['model'])}"
+        return (
+            f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+            f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_CSS}</style></head>'
+            f"<body><h1>{title}</h1><table>{about}</table><table><tr><th>measure</th><th>value</th>"
+            f"<th>95 % interval</th></tr>{rows}</table>{figures}</body></html>\n"
+        )
+
+    def save(self, folder: str | os.PathLike):
+        """Write `report.md` and `report.html`."""
+        folder = Path(folder)
+        (folder / "report.md").write_text(self.to_markdown(), encoding="utf-8")
+        (folder / "report.html").write_text(self.to_html(), encoding="utf-8")
+
+    def _rows(self) -> list[tuple[str, str, str]]:
+        return [
+            (name, f"{value:.4f}", "" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}")
+            for name, (value, interval) in self.table().items()
+        ]
+
+
+def _table_rows(rows: Iterable[Sequence[Any]]) -> str:
+    return "".join(f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in row)}</tr>" for row in rows)
+
+
+def _text(value: Any) -> str:
+    return html.escape(str(value))
+
+
+def _svg(figure: Figure) -> str:
+    file = io.StringIO()
+    figure.savefig(file, format="svg")
+    drawing = file.getvalue()
+    return drawing[drawing.index("<svg") :]

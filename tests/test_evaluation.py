@@ -1,0 +1,194 @@
+"""The whole report: its figures are those of the parts, it goes on where it stopped, and it can be read."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from datasets import Dataset
+from test_faithfulness import a_model, a_plain_classifier
+from training_common import toy_reviews
+
+from hf_rationale import cli
+from hf_rationale.data.eraser_predictions import numbered_instances, read_eraser_predictions
+from hf_rationale.diagnostics import failure_rate, gold_against_selected, gold_replacement, homogeneity, lipschitz
+from hf_rationale.evaluation import SECTIONS, evaluate_rationales
+from hf_rationale.faithfulness import faithfulness
+from hf_rationale.metrics import classification_scores, rationale_scores
+from hf_rationale.reading import read_rationales
+
+
+FILES = ["predictions.jsonl", "report.html", "report.json", "report.md"]
+
+
+def with_an_unmarked_text(count: int) -> Dataset:
+    texts = toy_reviews(count, seed=5).to_list()
+    texts[0]["rationale"] = None
+    return Dataset.from_list(texts, features=toy_reviews(1).features)
+
+
+@pytest.mark.parametrize("backbone", ["gru", "bert", "plmr"])
+def test_sections_are_what_the_parts_give(tmp_path, backbone):
+    model, tokenizer = a_model(tmp_path / "model", backbone)
+    texts = with_an_unmarked_text(12)
+    report = evaluate_rationales(model, texts, tokenizer, tmp_path / "report", batch_size=5)
+    assert list(report.sections) == list(SECTIONS)
+    rationales = read_rationales(model, texts, tokenizer)
+    predicted = rationales.probabilities.argmax(-1)
+    assert report.sections["classification"] == classification_scores(predicted, texts["label"])
+    marked = [
+        [side[row] for row in range(1, 12)] for side in (rationales.masks, texts["rationale"], rationales.scores)
+    ]
+    assert report.sections["plausibility"]["scores"] == rationale_scores(*marked)
+    assert report.sections["faithfulness"] == close(faithfulness(model, texts, tokenizer))
+    for diagnostic in (gold_replacement, gold_against_selected, lipschitz, failure_rate):
+        assert report.sections[diagnostic.__name__] == close(vars(diagnostic(model, texts, tokenizer)))
+    assert report.sections["homogeneity"] == close(vars(homogeneity(model.encoders[0], texts, tokenizer)))
+
+    assert sorted(path.name for path in (tmp_path / "report").iterdir()) == FILES
+    saved = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert {name: saved[name] for name in ("about", "sections")} == json.loads(json.dumps(report.to_dict()))
+    assert report.about["texts"] == 12
+    assert report.about["texts with marked rationales"] == 11
+
+
+def close(value):
+    if isinstance(value, dict):
+        return {key: close(one) for key, one in value.items()}
+    return pytest.approx(value, abs=1e-5) if isinstance(value, (float, list)) else value
+
+
+def test_predictions_are_in_eraser_s_format(tmp_path):
+    model, tokenizer = a_model(tmp_path / "model", "bert")
+    texts = toy_reviews(6)
+    evaluate_rationales(model, texts, tokenizer, tmp_path, sections=["classification"], class_names=["NEG", "POS"])
+    rationales = read_rationales(model, texts, tokenizer)
+    read = read_eraser_predictions(tmp_path / "predictions.jsonl", numbered_instances(texts["tokens"]))
+    for row, prediction in enumerate(read):
+        assert prediction.mask.tolist() == rationales.masks[row].tolist()
+        assert prediction.scores == pytest.approx(rationales.scores[row])
+        assert prediction.classification == ["NEG", "POS"][rationales.probabilities[row].argmax()]
+        assert list(prediction.classification_scores.values()) == pytest.approx(rationales.probabilities[row].tolist())
+
+
+def test_it_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
+    model, tokenizer = a_model(tmp_path / "model", "gru")
+    texts, folder = toy_reviews(8), tmp_path / "report"
+    expected = evaluate_rationales(model, texts, tokenizer)
+
+    measured = []
+
+    def counted(name, section):
+        def measure(subject):
+            measured.append(name)
+            if name == "lipschitz" and len(measured) < 8:
+                raise KeyboardInterrupt
+            return section(subject)
+
+        return measure
+
+    for name, section in SECTIONS.items():
+        monkeypatch.setitem(SECTIONS, name, counted(name, section))
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_rationales(model, texts, tokenizer, folder)
+    assert not (folder / "report.html").exists()
+    before = measured.copy()
+    measured += [None] * 8  # past the interruption
+    report = evaluate_rationales(model, texts, tokenizer, folder)
+    assert before == list(SECTIONS)[: len(before)]
+    assert [name for name in measured[len(before) :] if name] == list(SECTIONS)[len(before) - 1 :]
+    assert report.to_dict() == expected.to_dict()
+
+
+@pytest.mark.parametrize("change", ["weights", "texts", "max_length", "threshold"])
+def test_another_model_s_report_is_neither_taken_nor_lost(tmp_path, change):
+    model, tokenizer = a_model(tmp_path / "model", "gru")
+    texts, options = toy_reviews(8), {"sections": ["classification"]}
+    evaluate_rationales(model, texts, tokenizer, tmp_path / "report", **options)
+    before = (tmp_path / "report" / "report.json").read_bytes()
+    if change == "weights":
+        model.predictor.classifier.bias.data[0] += 1
+    elif change == "texts":
+        texts = toy_reviews(8, seed=1)
+    elif change == "threshold":
+        model.config.rationale_threshold = 0.123
+    else:
+        options["max_length"] = 5
+    with pytest.raises(ValueError, match=r"report of another model, other texts or another max_length\. Move it away"):
+        evaluate_rationales(model, texts, tokenizer, tmp_path / "report", **options)
+    assert (tmp_path / "report" / "report.json").read_bytes() == before
+
+
+def test_a_file_that_is_no_report_is_kept(tmp_path):
+    model, tokenizer = a_model(tmp_path / "model", "gru")
+    (tmp_path / "report.json").write_text("[]")
+    with pytest.raises(ValueError, match="is not a report of this package"):
+        evaluate_rationales(model, toy_reviews(4), tokenizer, tmp_path)
+    assert (tmp_path / "report.json").read_text() == "[]"
+
+
+def test_what_cannot_be_measured_is_left_out(tmp_path):
+    model, tokenizer = a_model(tmp_path / "model", "gru")
+    unmarked = evaluate_rationales(model, toy_reviews(6, marked=False), tokenizer)
+    assert list(unmarked.sections) == ["classification", "faithfulness", "lipschitz", "homogeneity"]
+    unlabelled = evaluate_rationales(model, toy_reviews(6).remove_columns("label"), tokenizer)
+    assert list(unlabelled.sections) == ["plausibility", "faithfulness", "lipschitz", "homogeneity"]
+
+
+def test_unknown_sections_and_texts_without_words(tmp_path):
+    model, tokenizer = a_model(tmp_path / "model", "gru")
+    with pytest.raises(ValueError, match="There is no section speed; there are classification, "):
+        evaluate_rationales(model, toy_reviews(4), tokenizer, sections=["speed"])
+    with pytest.raises(ValueError, match="a column 'tokens' is needed"):
+        evaluate_rationales(model, Dataset.from_dict({"text": ["lovely"]}), tokenizer)
+
+
+def test_the_page_holds_every_number_and_figure_and_loads_nothing(tmp_path):
+    model, tokenizer = a_model(tmp_path / "model", "bert")
+    model.config.name_or_path = "<b>mine</b>"
+    report = evaluate_rationales(model, toy_reviews(8), tokenizer)
+    page, markdown = report.to_html(), report.to_markdown()
+    for name, (value, interval) in report.table().items():
+        assert f"<td>{name}</td><td>{value:.4f}</td>" in page
+        assert f"| {name} | {value:.4f} | " in markdown
+        assert interval is None or interval[0] <= value <= interval[1]
+    assert page.count("<svg") == len(report.figures()) == 5
+    assert "<b>mine" not in page
+    assert 'src="' not in page
+    assert 'href="http' not in page
+    assert "<script" not in page
+
+
+# --- The command line ------------------------------------------------------------------------------------------------
+
+
+def test_the_command(tmp_path):
+    model, tokenizer = a_model(tmp_path / "trained", "gru")
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    command = [sys.executable, "-c", "from hf_rationale.cli import main; main()", "evaluate", str(tmp_path / "model")]
+    options = ["--dataset", "aspect_reviews", "--split", "validation", "--output_dir", str(tmp_path / "report")]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert "| token micro f1 | " in done.stdout
+    assert sorted(path.name for path in (tmp_path / "report").iterdir()) == FILES
+
+
+def test_a_plain_classifier_is_refused(tmp_path, capsys):
+    model, tokenizer = a_plain_classifier()
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(SystemExit):
+        cli.main(["evaluate", str(tmp_path), "--dataset", "aspect_reviews", "--output_dir", str(tmp_path / "report")])
+    assert "it selects nothing that could be measured" in capsys.readouterr().err
+
+
+def test_classification_scores_by_hand():
+    scores = classification_scores(np.array([0, 0, 1, 2, 1]), np.array([0, 1, 1, 1, 1]))
+    assert scores == {
+        "accuracy": 3 / 5,
+        "balanced_accuracy": (1 + 2 / 4) / 2,
+        "macro_f1": pytest.approx((2 / 3 + 4 / 6) / 2),
+        "majority_share": 4 / 5,
+    }
