@@ -34,6 +34,7 @@ from hf_rationale import (
     word_level_tokenizer,
 )
 from hf_rationale.data import DESCRIPTIONS
+from hf_rationale.evaluation import evaluate_rationales
 from hf_rationale.model_card import write_model_card
 
 
@@ -237,6 +238,14 @@ def main():
     trainer.save_metrics("eval", metrics)
 
     if trainer.is_world_process_zero():
+        report = evaluate_rationales(
+            trainer.model,
+            dataset["test"],
+            tokenizer,
+            sections=("classification", "plausibility", "faithfulness"),
+            batch_size=args.per_device_eval_batch_size,
+            max_length=args.max_length,
+        )
         example = EXAMPLES[script.dataset]
         pipe = pipeline("rationale-classification", model=trainer.model, tokenizer=tokenizer, device="cpu")
         card = write_model_card(
@@ -250,7 +259,7 @@ def main():
             method_description=trainer.description,
             method_options=method_options,
             encoder=encoder_description,
-            metrics=metrics,
+            report=report,
             command=f"accelerate launch {shlex.join([os.path.relpath(sys.argv[0]), *sys.argv[1:]])}",
             training_seconds=training_seconds,
             example=example,

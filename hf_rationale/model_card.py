@@ -12,19 +12,26 @@ from datasets import DatasetDict
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from .modeling_base import RationalePreTrainedModel
+from .report import RationaleReport
 from .training_args import RationaleTrainingArguments
 
 
+# What a card shows of a report, and what it calls it.
 _SCORES = {
     "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "rationale_precision": "rationale precision",
-    "rationale_recall": "rationale recall",
-    "rationale_f1": "rationale F1",
-    "rationale_sparsity": "sparsity (selected share)",
-    "rationale_gold_sparsity": "gold sparsity (marked share)",
-    "rationale_oracle_f1": "oracle F1 at this sparsity",
-    "rationale_f1_over_oracle": "F1 / oracle",
+    "balanced accuracy": "balanced accuracy",
+    "token micro precision": "rationale precision",
+    "token micro recall": "rationale recall",
+    "token micro f1": "rationale F1",
+    "token macro f1": "rationale F1, mean over texts",
+    "iou macro f1": "span F1 at half overlap, mean over texts",
+    "auprc": "AUPRC of the scores",
+    "sparsity": "sparsity (selected share)",
+    "gold sparsity": "gold sparsity (marked share)",
+    "oracle f1": "oracle F1 at this sparsity",
+    "f1 over oracle": "F1 / oracle",
+    "comprehensiveness aopc": "comprehensiveness (AOPC)",
+    "sufficiency aopc": "sufficiency (AOPC)",
 }
 
 _FAITHFULNESS = {
@@ -45,7 +52,7 @@ def write_model_card(
     method_description: str,
     method_options: dict[str, Any],
     encoder: str,
-    metrics: dict[str, float],
+    report: RationaleReport,
     command: str,
     training_seconds: float,
     example: str | dict[str, str],
@@ -61,7 +68,7 @@ def write_model_card(
         dataset_name, data_description: what the data is, and what it is not.
         method, method_description, method_options: the method's short name, a sentence on it, and its own numbers.
         encoder: what the model started from.
-        metrics: of the test split, with the prefix `eval_`.
+        report: of the test split; the sections classification, plausibility and faithfulness are shown.
         command: what was typed.
         training_seconds: how long training took.
         example, example_output: an input of the pipeline, and what came out.
@@ -71,7 +78,8 @@ def write_model_card(
     """
     config, folder = model.config, Path(folder)
     label_names = [config.id2label[index] for index in range(config.num_labels)]
-    scores = {name: metrics[f"eval_{name}"] for name in _SCORES if f"eval_{name}" in metrics}
+    table = report.table()
+    scores = {name: table[name] for name in _SCORES if name in table}
     unit = "the words" if config.selection_level == "word" else "the tokens"
     card = ModelCard.from_template(
         ModelCardData(
@@ -86,11 +94,11 @@ def write_model_card(
                     dataset_type=dataset_name,
                     dataset_name=dataset_name,
                     dataset_split="test",
-                    metric_type=name,
+                    metric_type=name.replace(" ", "_"),
                     metric_name=_SCORES[name],
                     metric_value=round(value, 4),
                 )
-                for name, value in scores.items()
+                for name, (value, _) in scores.items()
             ],
         ),
         template_path=str(Path(__file__).with_name("model_card_template.md")),
@@ -111,12 +119,15 @@ def write_model_card(
         else "the last",
         threshold=f"{config.rationale_threshold:.4f}",
         test_texts=f"{len(dataset['test']):,}",
-        scores={_SCORES[name]: f"{value:.4f}" for name, value in scores.items()},
-        gold_sparsity=f"{scores['rationale_gold_sparsity']:.4f}" if "rationale_gold_sparsity" in scores else "-",
+        scores=[
+            (_SCORES[name], f"{value:.4f}", f"{interval[0]:.4f} to {interval[1]:.4f}" if interval else "")
+            for name, (value, interval) in scores.items()
+        ],
+        gold_sparsity=f"{scores['gold sparsity'][0]:.4f}" if "gold sparsity" in scores else "-",
         command=command,
         training_time=f"{training_seconds:.0f} s" if training_seconds < 600 else f"{training_seconds / 60:.0f} min",
         versions=f"transformers {transformers.__version__} and torch {torch.__version__} on {_device_name()}",
-        limits="" if "rationale_f1" in scores else "Nobody marked rationales in the test split, so none was scored.",
+        limits="" if "token micro f1" in scores else "Nobody marked rationales in the test split, so none was scored.",
     )
     path = folder / "README.md"
     card.save(path)

@@ -38,5 +38,6 @@ def bars(axes: Axes, groups: Sequence[str], heights: Mapping[str, Sequence[float
         axes.bar(places + (i - (len(heights) - 1) / 2) * width, values, width, label=name)
     axes.set_xticks(places, groups)
     axes.set_ylabel(y_label)
+    axes.set_ylim(bottom=0)
     if len(heights) > 1:
         axes.legend(frameon=False)

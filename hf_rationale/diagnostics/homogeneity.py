@@ -33,6 +33,7 @@ class Homogeneity:
         """PLMR's figure 4, for one encoder."""
         figure, (axes,) = panels(1)
         curves(axes, range(len(self.trace)), {"": self.trace}, "layer (0: embeddings)", "tr(Σ)")
+        axes.set_xticks(range(len(self.trace)))
         return figure
 
 
