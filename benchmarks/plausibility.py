@@ -4,8 +4,8 @@
     python benchmarks/plausibility.py --documents 1000 --tokens 500
 
 The loop is ERASER's definitions written down as sets of tokens and spans, with scikit-learn for the curves; both give
-the same numbers (`tests/test_rationale_scores.py`). Seconds are medians over rounds, in turns; memory is the peak of a call
-above its input, as tracemalloc counts it, for half the documents and for all of them.
+the same numbers (`tests/test_rationale_scores.py`). Seconds are medians over rounds, in turns; memory is the peak of a
+call above its input, as tracemalloc counts it, for half the documents and for all of them.
 """
 
 import argparse

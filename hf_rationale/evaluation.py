@@ -18,13 +18,14 @@ from datasets import Dataset
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from . import __version__
 from .data.eraser_predictions import EraserInstance, EraserPrediction, numbered_instances, write_eraser_predictions
 from .diagnostics import failure_rate, gold_against_selected, gold_replacement, homogeneity, lipschitz
 from .faithfulness import faithfulness
 from .metrics import bootstrap_intervals, classification_scores, rationale_scores
 from .modeling_base import RationalePreTrainedModel
-from .reading import Rationales, encode, read_rationales
-from .report import RationaleReport
+from .reading import NotMeasurableError, Rationales, encode, encode_labelled, read_rationales
+from .report import NOT_MEASURED, RationaleReport
 
 
 REPORT_NAME = "report.json"
@@ -45,16 +46,17 @@ def evaluate_rationales(
 ) -> RationaleReport:
     r"""
     Measure a finished model: its labels; how well its rationales agree with what people marked, with bootstrap
-    intervals; how faithful they are; and the papers' diagnostics that need no training. What the dataset has no labels
-    or marked rationales for is left out.
+    intervals; how faithful they are; and the papers' diagnostics that need no training. A section that cannot be
+    measured, for want of labels or marked rationales, or because the model selects nothing, says why.
 
     Args:
         model: a rationale model; it stays as it is.
         dataset: one split of [`load_rationale_dataset`], or texts of that schema.
         tokenizer: the model's.
         output_dir: a folder for `report.json`, `report.md`, `report.html` (one page, with the figures) and
-            `predictions.jsonl` in ERASER's format. What is measured is saved at once: called again with the same
-            model, texts and settings, this goes on where it was interrupted.
+            `predictions.jsonl` in ERASER's format (rationales, their scores, and the decision from them). What is
+            measured is saved at once: called again with the same model, texts and settings, this goes on where it was
+            interrupted.
         sections: some of `SECTIONS`; by default all.
         instances, class_names: how texts and labels are called in `predictions.jsonl` (see [`eraser_instances`]); by
             default texts are numbered, and labels have the model's names.
@@ -62,29 +64,48 @@ def evaluate_rationales(
         max_length: cut texts to so many tokens, as in training; by default to what the model can read.
 
     Raises:
-        ValueError: where a section is unknown, or the dataset has none of what is needed.
+        ValueError: where a section is unknown; where the dataset has no words; where the folder has the report of
+            something else.
     """
     unknown = set(sections or ()) - set(SECTIONS)
     if unknown:
         raise ValueError(f"There is no section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}.")
     if "tokens" not in dataset.column_names:
         raise ValueError(f"Rationales are measured by word: a column 'tokens' is needed, not {dataset.column_names}.")
+    instances = numbered_instances(dataset["tokens"]) if instances is None else instances
+    class_names = list(model.config.id2label.values()) if class_names is None else class_names
+    if len(instances) != len(dataset) or len(class_names) != model.config.num_labels:
+        raise ValueError(
+            f"There are {len(dataset)} texts and {model.config.num_labels} labels, but names of {len(instances)} and "
+            f"{len(class_names)}."
+        )
     subject = _Subject(model, dataset, tokenizer, batch_size, max_length)
-    wanted = [name for name in SECTIONS if name in (sections or SECTIONS) and subject.has(name)]
-    folder = None if output_dir is None else Path(output_dir)
     about = subject.about()
-    done = _saved_sections(folder, subject.fingerprint) if folder else {}
+    folder = None if output_dir is None else Path(output_dir)
+    done = {}
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)
+        done = _saved_sections(folder, subject.fingerprint)
+    wanted = [name for name in SECTIONS if name in (sections or SECTIONS)]
     for name in (progress := tqdm(wanted, unit="section")):
         progress.set_description(name)
         if name not in done:
-            done[name] = json.loads(json.dumps(SECTIONS[name](subject)))  # as it will be read again
+            done[name] = _measured(SECTIONS[name], subject)
             if folder:
                 _save(folder, {"fingerprint": subject.fingerprint, "about": about, "sections": done})
-    report = RationaleReport(about, {name: done[name] for name in wanted})
     if folder:
-        report.save(folder)
+        RationaleReport(about, {name: done[name] for name in SECTIONS if name in done}).save(folder)
         _write_predictions(folder / PREDICTIONS_NAME, subject, instances, class_names)
-    return report
+    return RationaleReport(about, {name: done[name] for name in wanted})
+
+
+def _measured(section: Callable[[_Subject], dict[str, Any]], subject: _Subject) -> dict[str, Any]:
+    """What is measured, or why it cannot be, as JSON has it: without tuples, None for NaN."""
+    try:
+        measured = section(subject)
+    except NotMeasurableError as error:
+        measured = {NOT_MEASURED: str(error)}
+    return json.loads(json.dumps(measured), parse_constant=lambda constant: None)
 
 
 class _Subject:
@@ -100,17 +121,10 @@ class _Subject:
     ):
         self.model, self.tokenizer = model, tokenizer
         self.options = {"batch_size": batch_size, "max_length": max_length}
-        # Encoded once; the diagnostics of words look at these too.
-        self.dataset = encode(dataset, tokenizer, model, max_length).add_column("tokens", dataset["tokens"])
-        self.labelled = "label" in dataset.column_names
-        rationales = dataset["rationale"] if "rationale" in dataset.column_names else [None] * len(dataset)
-        self.marked = [row for row, marks in enumerate(rationales) if marks is not None]
-
-    def has(self, section: str) -> bool:
-        """Whether there is what `section` needs."""
-        needs_labels = section not in ("plausibility", "faithfulness", "lipschitz", "homogeneity")
-        needs_marks = section not in ("classification", "faithfulness", "lipschitz", "homogeneity")
-        return (self.labelled or not needs_labels) and bool(self.marked or not needs_marks)
+        self.dataset = encode(dataset, tokenizer, model, max_length)
+        if "tokens" not in self.dataset.column_names:
+            self.dataset = self.dataset.add_column("tokens", dataset["tokens"])  # some look at the words, too
+        self.marked = [row for row, marks in enumerate(self.dataset["rationale"]) if 1 in marks or 0 in marks]
 
     def measure(self, function: Callable, **options) -> Any:
         return function(self.model, self.dataset, self.tokenizer, **self.options, **options)
@@ -123,11 +137,13 @@ class _Subject:
     def fingerprint(self) -> str:
         """Of all that the figures depend on."""
         digest = hashlib.blake2b(digest_size=16)
-        digest.update(self.model.config.to_json_string(use_diff=False).encode())
+        digest.update(f"{__version__} {self.model.config.to_json_string(use_diff=False)}".encode())
         for name, weight in sorted(self.model.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy())
-        digest.update(json.dumps(self.dataset.to_dict()).encode())
+            if not name.startswith(tuple(f"{module}." for module in self.model.training_modules)):
+                digest.update(name.encode())
+                digest.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        for row in self.dataset:
+            digest.update(json.dumps(row).encode())
         return digest.hexdigest()
 
     def about(self) -> dict[str, Any]:
@@ -138,16 +154,20 @@ class _Subject:
             "texts with marked rationales": len(self.marked),
             "threshold": config.rationale_threshold,
             "max length": self.options["max_length"] or self.model.max_length,
+            "hf_rationale": __version__,
             "transformers": transformers.__version__,
             "torch": torch.__version__,
         }
 
 
 def _classification(subject: _Subject) -> dict[str, float]:
+    encode_labelled(subject.dataset, subject.tokenizer, subject.model)
     return classification_scores(subject.rationales.probabilities.argmax(-1), subject.rationales.labels)
 
 
 def _plausibility(subject: _Subject) -> dict[str, Any]:
+    if not subject.marked:
+        raise NotMeasurableError("No text has a rationale that people marked.")
     rationales = subject.rationales
     sides = [[side[row] for row in subject.marked] for side in (rationales.masks, rationales.gold, rationales.scores)]
     return {"scores": rationale_scores(*sides), "intervals": bootstrap_intervals(*sides)}
@@ -180,7 +200,7 @@ def _saved_sections(folder: Path, fingerprint: str) -> dict[str, Any]:
         return {}
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))
-        same = saved["fingerprint"] == fingerprint
+        same, sections = saved["fingerprint"] == fingerprint, dict(saved["sections"])
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"{path} is not a report of this package. Move it away, or choose another folder.") from None
     if not same:
@@ -188,36 +208,28 @@ def _saved_sections(folder: Path, fingerprint: str) -> dict[str, Any]:
             f"{path} is the report of another model, other texts or another max_length. Move it away, or choose "
             "another folder."
         )
-    return saved["sections"]
+    return sections
 
 
 def _save(folder: Path, report: dict[str, Any]):
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / REPORT_NAME
     part = path.with_suffix(".json.part")
     part.write_text(json.dumps(report, indent=1), encoding="utf-8")
     part.replace(path)
 
 
-def _write_predictions(
-    path: Path,
-    subject: _Subject,
-    instances: Sequence[EraserInstance] | None,
-    class_names: Sequence[str] | None,
-):
-    config = subject.model.config
-    names = class_names or [config.id2label[label] for label in range(config.num_labels)]
+def _write_predictions(path: Path, subject: _Subject, instances: Sequence[EraserInstance], class_names: Sequence[str]):
     rationales = subject.rationales
     predictions = []
-    for row, instance in enumerate(instances or numbered_instances(subject.dataset["tokens"])):
+    for row, instance in enumerate(instances):
         probabilities = rationales.probabilities[row]
         predictions.append(
             EraserPrediction(
                 instance,
                 rationales.masks[row],
                 scores=rationales.scores[row].astype(np.float64),
-                classification=names[int(probabilities.argmax())],
-                classification_scores=dict(zip(names, probabilities.tolist(), strict=True)),
+                classification=class_names[int(probabilities.argmax())],
+                classification_scores=dict(zip(class_names, probabilities.tolist(), strict=True)),
             )
         )
     write_eraser_predictions(path, predictions)

@@ -11,7 +11,7 @@ from tqdm.auto import trange
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .metrics.faithfulness import AOPC_RATIOS, faithfulness_scores
-from .modeling_base import RationalePreTrainedModel
+from .modeling_base import RationalePreTrainedModel, count_positions
 from .reading import at_rest, encode, read_batches, read_rationales
 
 
@@ -32,7 +32,8 @@ def faithfulness(
     are taken, rounded up; of equal scores, those that come first.
 
     Of a rationale model, it is the *predictor* that is looked at: it reads all words, all but the best-scored, and
-    these alone, by its mask. Of a plain classifier, words are deleted from the text.
+    these alone, by its mask. Of a plain classifier, words are deleted from the text; where nothing is left, not even a
+    special token, no label is likelier than another.
 
     Args:
         model: a rationale model, or any sequence classifier of transformers.
@@ -42,14 +43,14 @@ def faithfulness(
             rationale model has its extractor's by default.
         ratios: the shares of the words to take.
         batch_size: texts at a time.
-        max_length: cut texts to so many tokens; by default to what the model can read. Of a rationale model, words
-            that are cut off are not taken.
+        max_length: cut texts to so many tokens; by default to what the model can read. Words that are cut off count
+            for nothing.
 
     Returns:
         as of [`~metrics.faithfulness_scores`].
 
     Raises:
-        ValueError: where scores are missing, or not one for each word.
+        ValueError: where scores are missing, or not one for each word; where a plain classifier has one label.
     """
     if "tokens" not in dataset.column_names:
         raise ValueError(f"Words are taken away: a column 'tokens' is needed, and there are {dataset.column_names}.")
@@ -106,12 +107,14 @@ def _with_masks(model, dataset, tokenizer, scores, ratios, batch_size, max_lengt
 
 def _with_deletions(model, dataset, tokenizer, scores, ratios, batch_size, max_length) -> np.ndarray:
     """As [`_with_masks`]."""
+    encoded = encode(dataset, tokenizer, model, max_length)
     texts = []
-    for words, own in zip(dataset["tokens"], scores, strict=True):
-        masks = [np.ones(len(words), dtype=bool)]
+    for words, own, word_ids in zip(dataset["tokens"], scores, encoded["word_ids"], strict=True):
+        read = np.isin(np.arange(len(words)), word_ids)
+        masks = [read]
         for ratio in ratios:
-            best = _best(np.asarray(own, dtype=float)[None], np.array([len(words)]), ratio)[0]
-            masks += [~best, best]
+            best = _best(np.where(read, own, -np.inf)[None], read.sum(keepdims=True), ratio)[0]
+            masks += [read & ~best, best]
         texts.append([" ".join(np.array(words, dtype=object)[mask]) for mask in masks])
     queries, variants = _queries(dataset), 1 + 2 * len(ratios)
     flat = [text for variant in texts for text in variant]
@@ -139,8 +142,10 @@ def _classify_plainly(
     batch_size: int,
     max_length: int | None,
 ) -> np.ndarray:
-    limits = [max_length, tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None)]
-    options = {"max_length": min(limit for limit in limits if limit), "padding": True, "return_tensors": "pt"}
+    if model.config.num_labels < 2:
+        raise ValueError("The model has one label, whose probability is always 1: nothing can be seen from it.")
+    limit = max_length or count_positions(model.base_model)
+    options = {"max_length": limit, "padding": True, "return_tensors": "pt"}
     order = np.argsort([len(text) for text in texts], kind="stable")[::-1]
     probabilities = np.zeros((len(texts), model.config.num_labels))
     with at_rest(model):
@@ -148,9 +153,13 @@ def _classify_plainly(
             rows = order[start : start + batch_size]
             read = [texts[row] for row in rows]
             if queries is None:
-                inputs = tokenizer(read, truncation=True, **options)
+                inputs = tokenizer(read, truncation=limit is not None, **options)
             else:
-                inputs = tokenizer([queries[row] for row in rows], read, truncation="only_second", **options)
+                truncation = "only_second" if limit is not None else False
+                inputs = tokenizer([queries[row] for row in rows], read, truncation=truncation, **options)
+            if not inputs["input_ids"].shape[1]:  # nothing is left of these texts, not even a special token
+                probabilities[rows] = 1 / model.config.num_labels
+                continue
             logits = model(**inputs.to(model.device)).logits
             probabilities[rows] = logits.double().softmax(-1).cpu().numpy()
     return probabilities

@@ -12,7 +12,7 @@ from datasets import DatasetDict
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from .modeling_base import RationalePreTrainedModel
-from .report import RationaleReport
+from .report import RationaleReport, show_interval
 from .training_args import RationaleTrainingArguments
 
 
@@ -79,7 +79,7 @@ def write_model_card(
     config, folder = model.config, Path(folder)
     label_names = [config.id2label[index] for index in range(config.num_labels)]
     table = report.table()
-    scores = {name: table[name] for name in _SCORES if name in table}
+    scores = {name: table[name] for name in _SCORES if table.get(name, (None,))[0] is not None}
     unit = "the words" if config.selection_level == "word" else "the tokens"
     card = ModelCard.from_template(
         ModelCardData(
@@ -120,8 +120,7 @@ def write_model_card(
         threshold=f"{config.rationale_threshold:.4f}",
         test_texts=f"{len(dataset['test']):,}",
         scores=[
-            (_SCORES[name], f"{value:.4f}", f"{interval[0]:.4f} to {interval[1]:.4f}" if interval else "")
-            for name, (value, interval) in scores.items()
+            (_SCORES[name], f"{value:.4f}", show_interval(interval)) for name, (value, interval) in scores.items()
         ],
         gold_sparsity=f"{scores['gold sparsity'][0]:.4f}" if "gold sparsity" in scores else "-",
         command=command,

@@ -344,15 +344,19 @@ class RationalePreTrainedModel(PreTrainedModel):
     @property
     def max_length(self) -> int | None:
         """The longest text, in tokens, that both encoders have positions for; None where there is no limit."""
-        limits = []
-        for encoder in self.encoders:
-            limit = getattr(encoder.config, "max_position_embeddings", None)
-            embeddings = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
-            if limit and getattr(embeddings, "padding_idx", None) is not None:
-                limit -= embeddings.padding_idx + 1  # RoBERTa and MPNet count positions from behind the padding's
-            if limit:
-                limits.append(limit)
+        limits = [limit for encoder in self.encoders if (limit := count_positions(encoder)) is not None]
         return min(limits, default=None)
+
+
+def count_positions(encoder: PreTrainedModel) -> int | None:
+    """How many tokens `encoder` has positions for; None where there is no limit."""
+    limit = getattr(encoder.config, "max_position_embeddings", None)
+    if not limit or limit < 0:
+        return None
+    embeddings = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
+    if getattr(embeddings, "padding_idx", None) is not None:
+        limit -= embeddings.padding_idx + 1  # RoBERTa and MPNet count positions from behind the padding's
+    return limit
 
 
 def check_budget(ratio: float | None, top_k: int | None, threshold: float | None):

@@ -16,8 +16,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from .data.collator import RationaleDataCollator
 from .data.encoding import NO_WORD, encode_rationale_dataset
 from .masking import word_values
-from .modeling_base import RationalePreTrainedModel
+from .modeling_base import RationalePreTrainedModel, count_positions
 from .modeling_outputs import RationaleInputs
+
+
+class NotMeasurableError(ValueError):
+    """A model or a dataset has none of what is to be measured."""
 
 
 class TextBatch(NamedTuple):
@@ -32,7 +36,7 @@ class TextBatch(NamedTuple):
 
     def tokens_of(self, words: torch.Tensor) -> torch.Tensor:
         """The mask (batch, seq) of the tokens of what `words` (batch, words) selects."""
-        return words.gather(1, self.word_ids.clamp_min(0)).to(self.inputs.context.dtype) * (self.word_ids >= 0)
+        return words.gather(1, self.word_ids.clamp_min(0)).to(self.inputs.context.dtype) * self.inputs.units.selectable
 
     def words_of(self, tokens: torch.Tensor) -> torch.Tensor:
         """The largest value (batch, words) among the tokens (batch, seq) of each word; 0 where it has none."""
@@ -98,12 +102,29 @@ def read_rationales(
 def encode(
     dataset: Dataset, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, max_length: int | None = None
 ) -> Dataset:
-    """`dataset` tokenized, unless it is."""
+    """`dataset` tokenized, unless it is; then it is cut already."""
     if "input_ids" in dataset.column_names:
         return dataset
     if max_length is None:
-        max_length = getattr(model, "max_length", None) or getattr(model.config, "max_position_embeddings", None)
+        rationale_model = isinstance(model, RationalePreTrainedModel)
+        max_length = model.max_length if rationale_model else count_positions(model.base_model)
     return encode_rationale_dataset(dataset, tokenizer, max_length)
+
+
+def encode_labelled(
+    dataset: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    model: PreTrainedModel,
+    max_length: int | None = None,
+    marked: bool = False,
+) -> Dataset:
+    """As [`encode`]. Raises `NotMeasurableError` where there are no labels or, if asked for, no marked rationales."""
+    dataset = encode(dataset, tokenizer, model, max_length)
+    if "labels" not in dataset.column_names:
+        raise NotMeasurableError("The texts have no labels (a column 'label').")
+    if marked and not any(1 in rationale for rationale in dataset["rationale"]):
+        raise NotMeasurableError("No text has a rationale that people marked.")
+    return dataset
 
 
 def read_batches(
@@ -142,7 +163,8 @@ def sample_rationale(model: RationalePreTrainedModel, inputs: RationaleInputs) -
 def at_rest(model: PreTrainedModel):
     """Without dropout or sampling; afterwards every module is in the mode that it was in."""
     modes = [(module, module.training) for module in model.modules()]
-    model.eval()
+    for module, _ in modes:
+        module.training = False  # not by `eval`, which PLMR freezes its embeddings in
     try:
         yield
     finally:

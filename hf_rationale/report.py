@@ -21,9 +21,10 @@ FIGURES = {
     "gold_against_selected": (GoldAgainstSelected, "The predictor on selected and on gold words (VER, figure 3)"),
     "lipschitz": (Lipschitz, "How steep the predictor is at each rationale (VER, figure 4)"),
     "failure_rate": (FailureRate, "Right decisions from meaningless words (PLMR, table 2)"),
-    "homogeneity": (Homogeneity, "How alike tokens become with depth (PLMR, figure 4)"),
+    "homogeneity": (Homogeneity, "How alike tokens become with depth, in the extractor (PLMR, figure 4)"),
 }
 
+NOT_MEASURED = "not measured"  # the key of a section's only entry: why
 _PARTS = ("precision", "recall", "f1")
 _CSS = """
 body { margin: 2rem auto; max-width: 62rem; padding: 0 1rem; font: 1rem/1.5 system-ui, sans-serif; color: #1c1917;
@@ -53,46 +54,55 @@ class RationaleReport:
     def to_dict(self) -> dict[str, Any]:
         return {"about": self.about, "sections": self.sections}
 
-    def table(self) -> dict[str, tuple[float, tuple[float, float] | None]]:
-        """Every single number by name, with its 95 % bootstrap interval where there is one."""
-        rows: dict[str, tuple[float, tuple[float, float] | None]] = {}
-        for name, value in self.sections.get("classification", {}).items():
+    def table(self) -> dict[str, tuple[float | None, tuple[float, float] | None]]:
+        """The single numbers by name (None: undefined), each with its 95 % bootstrap interval where there is one."""
+        measured = {name: self.sections[name] if self._is_measured(name) else {} for name in self.sections}
+        rows: dict[str, tuple[float | None, tuple[float, float] | None]] = {}
+        for name, value in measured.get("classification", {}).items():
             rows[name.replace("_", " ")] = value, None
-        plausibility = self.sections.get("plausibility", {"scores": {}, "intervals": {}})
-        for name, value in plausibility["scores"].items():
+        plausibility = measured.get("plausibility", {})
+        for name, value in plausibility.get("scores", {}).items():
             interval = plausibility["intervals"][name]
             if isinstance(value, dict):
                 for part in _PARTS:
                     rows[f"{name} {part}".replace("_", " ")] = value[part], interval[part]
             else:
                 rows[name.replace("_", " ")] = value, interval
-        for name, value in self.sections.get("faithfulness", {}).items():
+        for name, value in measured.get("faithfulness", {}).items():
             if not isinstance(value, dict):
                 rows[name.replace("_", " ")] = value, None
-        if lipschitz := self.sections.get("lipschitz"):
+        if gold := measured.get("gold_against_selected"):
+            for name in ("accuracy", "median_loss"):
+                rows |= {
+                    f"{name} on {read} words".replace("_", " "): (value, None) for read, value in gold[name].items()
+                }
+        if lipschitz := measured.get("lipschitz"):
             rows["Lipschitz estimate of the predictor"] = lipschitz["estimate"], None
-        if failure := self.sections.get("failure_rate"):
+        if failure := measured.get("failure_rate"):
             rows["meaningless share of the selection"] = failure["meaningless_share"], None
             rows |= {f"failure rate at {name}": (value, None) for name, value in failure["rates"].items()}
         return rows
+
+    def _is_measured(self, section: str) -> bool:
+        return NOT_MEASURED not in self.sections[section]
 
     def figures(self) -> dict[str, Figure]:
         """By section."""
         return {
             name: report(**self.sections[name]).figure()
             for name, (report, _) in FIGURES.items()
-            if name in self.sections
+            if name in self.sections and self._is_measured(name)
         }
 
     def to_markdown(self) -> str:
-        lines = [f"- {name}: {value}" for name, value in self.about.items()]
+        lines = [f"- {name}: {value}" for name, value in self._about()]
         lines += ["", "| measure | value | 95 % interval |", "|---|---|---|"]
         lines += [f"| {name} | {value} | {interval} |" for name, value, interval in self._rows()]
         return "\n".join(lines) + "\n"
 
     def to_html(self) -> str:
         """One page, with the figures in it; it loads nothing."""
-        about, rows = _table_rows(self.about.items()), _table_rows(self._rows())
+        about, rows = _table_rows(self._about()), _table_rows(self._rows())
         figures = "".join(
             f"<figure>{_svg(figure)}<figcaption>{_text(FIGURES[name][1])}</figcaption></figure>"
             for name, figure in self.figures().items()
@@ -111,11 +121,23 @@ class RationaleReport:
         (folder / "report.md").write_text(self.to_markdown(), encoding="utf-8")
         (folder / "report.html").write_text(self.to_html(), encoding="utf-8")
 
+    def _about(self) -> list[tuple[str, Any]]:
+        reasons = [
+            (f"{name.replace('_', ' ')} was not measured", section[NOT_MEASURED])
+            for name, section in self.sections.items()
+            if not self._is_measured(name)
+        ]
+        return [*self.about.items(), *reasons]
+
     def _rows(self) -> list[tuple[str, str, str]]:
         return [
-            (name, f"{value:.4f}", "" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}")
+            (name, "undefined" if value is None else f"{value:.4f}", show_interval(interval))
             for name, (value, interval) in self.table().items()
         ]
+
+
+def show_interval(interval: tuple[float, float] | None) -> str:
+    return f"{interval[0]:.4f} to {interval[1]:.4f}" if interval and interval[0] is not None else ""
 
 
 def _table_rows(rows: Iterable[Sequence[Any]]) -> str:

@@ -3,6 +3,7 @@
 import copy
 import math
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from hf_rationale.diagnostics import (
     random_patterns,
 )
 from hf_rationale.diagnostics.failure_rate import is_meaningless
+from hf_rationale.diagnostics.random_patterns import RandomPatternTrainer
 from hf_rationale.faithfulness import classify
 from hf_rationale.metrics import classification_scores
 from hf_rationale.reading import Rationales, encode, read_batches, read_rationales
@@ -104,6 +106,40 @@ def test_unmarked_texts_alone_are_refused(tmp_path, diagnose):
         diagnose(model, toy_reviews(4, marked=False), tokenizer)
 
 
+@pytest.mark.parametrize("diagnose", [gold_replacement, gold_against_selected, failure_rate])
+def test_unlabelled_texts_are_refused(tmp_path, diagnose):
+    model, tokenizer = a_model(tmp_path, "gru")
+    with pytest.raises(ValueError, match="The texts have no labels"):
+        diagnose(model, toy_reviews(4).remove_columns("label"), tokenizer)
+
+
+def test_what_is_cut_off_is_not_read(tmp_path):
+    model, tokenizer = a_model(tmp_path, "bert")
+    texts = Dataset.from_dict(
+        {
+            "tokens": [["lovely"] * 3 + ["the"] * 3, ["awful", "the", "the", "lovely", "lovely", "lovely"]],
+            "rationale": [[1, 0, 0, 0, 0, 1], [0, 0, 0, 0, 1, 1]],
+            "label": [1, 0],
+        }
+    )
+    read = {
+        "max_length": 2 + len(words_of_tokens(tokenizer, ["lovely"] * 3)) - 2
+    }  # three words and two special tokens
+    report = gold_replacement(model, texts, tokenizer, kept=(1.0,), **read)
+    assert report.texts == gold_against_selected(model, texts, tokenizer, **read).texts == 1
+    loss = -math.log(reads(model, tokenizer, ["lovely"] * 3, {0})[1])
+    assert report.loss == [pytest.approx(loss, abs=1e-5)]
+    with pytest.raises(ValueError, match="lies beyond max_length"):
+        gold_replacement(model, texts.select([1]), tokenizer, **read)
+
+
+@pytest.mark.parametrize("share", [-0.5, 1.5])
+def test_shares_outside_of_the_unit_interval_are_refused(tmp_path, share):
+    model, tokenizer = a_model(tmp_path, "gru")
+    with pytest.raises(ValueError, match=r"kept are shares in \[0, 1\]"):
+        gold_replacement(model, toy_reviews(4), tokenizer, kept=(share,))
+
+
 # --- Lipschitz -------------------------------------------------------------------------------------------------------
 
 
@@ -148,15 +184,27 @@ def words_of_tokens(tokenizer, words) -> list[int | None]:
     return tokenizer([words], is_split_into_words=True).word_ids(0)
 
 
+def test_texts_in_which_nothing_is_selected_have_no_slope(tmp_path):
+    model, tokenizer = a_model(tmp_path, "bert")
+    texts = toy_reviews(8, seed=6)
+    scores = [document.max() for document in read_rationales(model, texts, tokenizer).scores]
+    model.config.rationale_threshold = float(np.median(scores))
+    assert len(lipschitz(model, texts, tokenizer).norms) == np.sum(scores >= np.median(scores))
+    model.config.rationale_threshold = 1.0
+    with pytest.raises(ValueError, match="The model selects nothing in any text"):
+        lipschitz(model, texts, tokenizer)
+    assert not model.reader.get_input_embeddings()._forward_hooks
+
+
 # --- Failure ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("word", ["the", "The", ",", "...", "``", "and", "of", "it", "“"])
+@pytest.mark.parametrize("word", ["the", "The", ",", "...", "``", "and", "of", "it", "“", "the,", "«", "(it)", "_"])
 def test_words_without_a_meaning(word):
     assert is_meaningless(word)
 
 
-@pytest.mark.parametrize("word", ["lovely", "not", "n't", "beer", "5", "is", "smell"])
+@pytest.mark.parametrize("word", ["lovely", "not", "n't", "beer", "5", "is", "smell", "lovely,", "the-best"])
 def test_words_with_a_meaning(word):
     assert not is_meaningless(word)
 
@@ -169,6 +217,7 @@ def test_failure_rate_by_hand(tmp_path, monkeypatch):
     rationales = Rationales(np.eye(2)[[0, 0, 0, 1, 0]], sides[0], sides[0], sides[1], np.zeros(5, dtype=int))
     module = sys.modules[failure_rate.__module__]  # the package has the function by that name
     monkeypatch.setattr(module, "read_rationales", lambda *args, **options: rationales)
+    monkeypatch.setattr(module, "encode_labelled", lambda texts, *args, **options: texts)
     texts = Dataset.from_dict({"tokens": [words] * 5})
     # precision, share of function words: (1/4, 3/4), (1/3, 1/3), nothing selected, wrong label, unmarked
     report = failure_rate(None, texts, None, max_precision=(0.2, 0.25, 0.4), min_meaningless=(0.3, 0.5))
@@ -248,6 +297,18 @@ def test_change_is_zero_where_nothing_is_learned_and_one_where_all_is_other(tmp_
         assert change.non_overlap == expected if expected else change.non_overlap[0] > 0
 
 
+def test_change_is_the_share_of_both_selections(tmp_path, monkeypatch):
+    trainer = make_trainer(tmp_path, "rnp", "gru", train_dataset=toy_reviews(8))
+    change = SelectionChange(toy_reviews(2), trainer.processing_class, every=1)
+    masks = iter([[[1.0, 1, 0, 0], [0, 0, 0, 0]], [[0.0, 1, 1, 1], [0, 0, 0, 0]]])
+    monkeypatch.setattr(change, "_select", lambda model, args: [torch.tensor(next(masks))])
+    state = SimpleNamespace(global_step=0)
+    change.on_step_begin(trainer.args, state, None, model=trainer.model)
+    state.global_step = 1
+    change.on_step_end(trainer.args, state, None, model=trainer.model)
+    assert (change.steps, change.non_overlap) == ([1], [pytest.approx((3 / 5 + 0) / 2)])
+
+
 @pytest.mark.parametrize("backbone", ["gru", "plmr"])
 def test_random_patterns_leave_the_model_and_know_less_than_the_text(tmp_path, backbone):
     config = {"full_text_weight": 0.0, "match_weight": 0.0, "sparsity": 0.2}
@@ -263,6 +324,44 @@ def test_random_patterns_leave_the_model_and_know_less_than_the_text(tmp_path, b
     assert report.validation["full text"][-1] > 0.75
     assert report.validation["full text"][-1] > report.validation["random patterns"][-1]
     assert isinstance(report.figure(), Figure)
+
+
+def test_random_patterns_refuse_shared_weights_and_the_best_checkpoint(tmp_path):
+    config = {"full_text_weight": 0.0, "match_weight": 0.0}
+    for options, message in (
+        ({"method": "fr", "config": config}, "The players share trained weights"),
+        ({"method": "rnp", "config": config, "load_best_model_at_end": True}, "set load_best_model_at_end=False"),
+    ):
+        trainer = make_trainer(tmp_path, backbone="gru", **options)
+        with pytest.raises(ValueError, match=message):
+            random_patterns(trainer.model, trainer.args, toy_reviews(4), toy_reviews(4), trainer.processing_class)
+
+
+def test_the_extractor_of_random_patterns_does_not_see_labels(tmp_path):
+    config = {"full_text_weight": 0.0, "match_weight": 0.0, "sparsity": 0.3}
+    gradients = []
+    for flip in (False, True):
+        trainer = make_trainer(tmp_path, "rnp", "gru", config=config)
+        patterns = RandomPatternTrainer(
+            model=trainer.model,
+            args=trainer.args,
+            train_dataset=toy_reviews(8),
+            processing_class=trainer.processing_class,
+        )
+        (batch,) = read_batches(
+            trainer.model,
+            encode(toy_reviews(8), trainer.processing_class, trainer.model),
+            trainer.processing_class,
+            8,
+            "",
+        )
+        inputs = batch.inputs._replace(labels=1 - batch.inputs.labels if flip else batch.inputs.labels)
+        torch.manual_seed(0)
+        trainer.model.train()
+        patterns.objective(trainer.model, inputs).loss.backward()
+        gradients.append([weight.grad for weight in trainer.model.extractor.parameters() if weight.requires_grad])
+    for plain, flipped in zip(*gradients, strict=True):
+        assert torch.equal(plain, flipped)
 
 
 def test_random_patterns_refuse_what_would_teach_the_predictor_otherwise(tmp_path):

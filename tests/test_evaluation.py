@@ -16,7 +16,7 @@ from hf_rationale.diagnostics import failure_rate, gold_against_selected, gold_r
 from hf_rationale.evaluation import SECTIONS, evaluate_rationales
 from hf_rationale.faithfulness import faithfulness
 from hf_rationale.metrics import classification_scores, rationale_scores
-from hf_rationale.reading import read_rationales
+from hf_rationale.reading import encode, read_rationales
 
 
 FILES = ["predictions.jsonl", "report.html", "report.json", "report.md"]
@@ -130,10 +130,69 @@ def test_a_file_that_is_no_report_is_kept(tmp_path):
 
 def test_what_cannot_be_measured_is_left_out(tmp_path):
     model, tokenizer = a_model(tmp_path / "model", "gru")
-    unmarked = evaluate_rationales(model, toy_reviews(6, marked=False), tokenizer)
-    assert list(unmarked.sections) == ["classification", "faithfulness", "lipschitz", "homogeneity"]
-    unlabelled = evaluate_rationales(model, toy_reviews(6).remove_columns("label"), tokenizer)
-    assert list(unlabelled.sections) == ["plausibility", "faithfulness", "lipschitz", "homogeneity"]
+    gold = {"gold_replacement", "gold_against_selected", "failure_rate"}
+    for texts, missing in (
+        (toy_reviews(6, marked=False), gold | {"plausibility"}),
+        (toy_reviews(6).remove_columns("label"), gold | {"classification"}),
+    ):
+        report = evaluate_rationales(model, texts, tokenizer, tmp_path / str(len(missing)) / "-".join(sorted(missing)))
+        assert {name for name, section in report.sections.items() if "not measured" in section} == missing
+        page = report.to_html()
+        for name in missing:
+            assert f"{name.replace('_', ' ')} was not measured" in page
+            assert f"{name.replace('_', ' ')} was not measured" in report.to_markdown()
+
+
+def test_a_model_that_selects_nothing_is_measured_all_the_same(tmp_path):
+    model, tokenizer = a_model(tmp_path / "model", "gru")
+    model.config.rationale_threshold = 1.0
+    report = evaluate_rationales(model, toy_reviews(6), tokenizer, tmp_path / "report")
+    assert report.sections["lipschitz"] == {
+        "not measured": "The model selects nothing in any text, so that its predictor reads nothing."
+    }
+    assert report.sections["plausibility"]["scores"]["token_micro"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0}
+    assert sorted(path.name for path in (tmp_path / "report").iterdir()) == FILES
+
+
+def test_what_is_undefined_is_null_in_json_and_said_on_the_page(tmp_path):
+    model, tokenizer = a_model(tmp_path / "model", "gru")
+    texts = Dataset.from_dict({"tokens": [["the", "lovely"]], "rationale": [[1, 1]], "label": [1]})
+    report = evaluate_rationales(model, texts, tokenizer, tmp_path / "report", sections=["plausibility"])
+    saved = (tmp_path / "report" / "report.json").read_text()
+    assert "NaN" not in saved
+    assert json.loads(saved)["sections"]["plausibility"]["scores"]["roc_auc"] is None
+    assert "| roc auc | undefined |  |" in report.to_markdown()
+
+
+def test_sections_can_be_added_and_asked_for_again(tmp_path):
+    model, tokenizer = a_model(tmp_path / "model", "gru")
+    texts, folder = toy_reviews(6), tmp_path / "report"
+    first = evaluate_rationales(model, texts, tokenizer, folder, sections=["plausibility"])
+    assert list(first.sections) == ["plausibility"]
+    evaluate_rationales(model, texts, tokenizer, folder, sections=["classification"])
+    page = (folder / "report.html").read_text()
+    assert "<td>accuracy</td>" in page
+    assert "<td>token micro f1</td>" in page
+
+
+@pytest.mark.parametrize("form", ["labels", "encoded"])
+def test_other_forms_of_the_same_texts(tmp_path, form):
+    model, tokenizer = a_model(tmp_path / "model", "gru")
+    texts = toy_reviews(6)
+    expected = evaluate_rationales(model, texts, tokenizer)
+    if form == "labels":
+        other = texts.rename_column("label", "labels")
+    else:
+        other = encode(texts, tokenizer, model).add_column("tokens", texts["tokens"])
+    assert evaluate_rationales(model, other, tokenizer).sections == expected.sections
+
+
+def test_a_name_for_every_text_and_label_is_needed_before_anything_is_measured(tmp_path):
+    model, tokenizer = a_model(tmp_path / "model", "gru")
+    for names in ({"class_names": ["NEG"]}, {"instances": numbered_instances([["the"]])}):
+        with pytest.raises(ValueError, match="There are 6 texts and 2 labels, but names of "):
+            evaluate_rationales(model, toy_reviews(6), tokenizer, tmp_path / "report", **names)
+    assert not (tmp_path / "report").exists()
 
 
 def test_unknown_sections_and_texts_without_words(tmp_path):
@@ -175,6 +234,28 @@ def test_the_command(tmp_path):
     assert sorted(path.name for path in (tmp_path / "report").iterdir()) == FILES
 
 
+def test_the_command_names_eraser_s_instances_as_eraser_does(tmp_path):
+    model, tokenizer = a_model(tmp_path / "trained", "gru")
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    (tmp_path / "movies" / "docs").mkdir(parents=True)
+    instances = []
+    for name, words in (("neg_1.txt", "the awful beer"), ("pos_2.txt", "lovely\nbeer")):
+        (tmp_path / "movies" / "docs" / name).write_text(words)
+        evidence = {"docid": name, "start_token": 0, "end_token": 1, "text": words.split()[0]}
+        label = name[:3].upper()
+        instances.append({"annotation_id": name, "evidences": [[evidence]], "classification": label, "query": "?"})
+    (tmp_path / "movies" / "test.jsonl").write_text("".join(json.dumps(instance) + "\n" for instance in instances))
+    options = ["--dataset", "movies", "--data_dir", str(tmp_path), "--output_dir", str(tmp_path / "report")]
+    cli.main(["evaluate", str(tmp_path / "model"), *options])
+    lines = [json.loads(line) for line in (tmp_path / "report" / "predictions.jsonl").read_text().splitlines()]
+    assert {line["annotation_id"]: line["rationales"][0]["docid"] for line in lines} == {
+        "neg_1.txt": "neg_1.txt",
+        "pos_2.txt": "pos_2.txt",
+    }
+    assert all(set(line["classification_scores"]) == {"NEG", "POS"} for line in lines)
+
+
 def test_a_plain_classifier_is_refused(tmp_path, capsys):
     model, tokenizer = a_plain_classifier()
     model.save_pretrained(tmp_path)
@@ -189,6 +270,6 @@ def test_classification_scores_by_hand():
     assert scores == {
         "accuracy": 3 / 5,
         "balanced_accuracy": (1 + 2 / 4) / 2,
-        "macro_f1": pytest.approx((2 / 3 + 4 / 6) / 2),
+        "macro_f1": pytest.approx((2 / 3 + 4 / 6 + 0) / 3),
         "majority_share": 4 / 5,
     }

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from tokenizers import processors
 from training_common import make_trainer, tiny_bert, toy_reviews
 from transformers import BertForSequenceClassification
 
@@ -113,6 +114,33 @@ def test_a_plain_classifier_reads_the_words_that_are_left():
     with torch.no_grad():
         first = model(**tokenizer(" ".join(texts[0]["tokens"]), return_tensors="pt")).logits.softmax(-1)[0]
     assert probabilities(texts["tokens"])[0] == pytest.approx(first.numpy(), abs=1e-6)
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_words_that_are_cut_off_count_for_nothing(tmp_path, plain):
+    model, tokenizer = a_plain_classifier() if plain else a_model(tmp_path, "bert")
+    words = ["the", "awful", "glass", "today", "in"]
+    whole, cut = (Dataset.from_dict({"tokens": [words[:count]]}) for count in (5, 3))
+    length = len(tokenizer(" ".join(words[:3]))["input_ids"])
+    scores = [0.1, 0.3, 0.2, 0.9, 0.8]  # the best are beyond
+    expected = faithfulness(model, cut, tokenizer, [scores[:3]])
+    assert flat(faithfulness(model, whole, tokenizer, [scores], max_length=length)) == pytest.approx(flat(expected))
+
+
+def test_a_classifier_without_special_tokens_makes_nothing_of_nothing():
+    model, tokenizer = a_plain_classifier()
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single="$A", pair="$A $B")
+    texts = Dataset.from_dict({"tokens": [["lovely"], ["awful"]]})
+    result = faithfulness(model, texts, tokenizer, [[1.0], [1.0]], ratios=(0.5,), batch_size=2)
+    top = classify(model, texts, tokenizer).max(1)
+    assert result["comprehensiveness_aopc"] == pytest.approx(np.mean(top - 0.5), abs=1e-6)
+
+
+def test_a_single_label_is_refused():
+    model, tokenizer = a_plain_classifier()
+    model.config.num_labels = 1
+    with pytest.raises(ValueError, match="The model has one label"):
+        classify(model, toy_reviews(2), tokenizer)
 
 
 def test_a_text_of_one_word_has_nothing_left():

@@ -249,6 +249,24 @@ def test_an_interval_of_equal_documents_is_a_point():
     assert all(high - low < 1e-12 for low, high in intervals.values())
 
 
+@pytest.mark.filterwarnings("error")
+def test_resamples_without_both_classes_do_not_count():
+    documents = [[[1, 0]] * 2 + [[0, 0]] * 10, [[1, 0]] + [[0, 1]] + [[0, 0]] * 10, [[1, 0]] * 12]
+    low, high = bootstrap_intervals(*documents)["roc_auc"]
+    assert (low, high) == (0.0, 1.0)
+    test = paired_test(*documents[:2], documents[1], scores=documents[2], other_scores=documents[2])["roc_auc"]
+    assert test == {"difference": 0.0, "low": 0.0, "high": 0.0, "p_value": 1.0}
+    undefined = bootstrap_intervals([[0, 1]], [[0, 0]], [[1, 2]])["average_precision"]
+    assert np.isnan(undefined).all()
+
+
+def test_each_system_has_its_own_scores():
+    references = [[1, 0, 0], [0, 1, 0]]
+    good, bad = [[3, 2, 1], [1, 3, 2]], [[1, 2, 3], [3, 1, 2]]
+    result = paired_test(references, references, references, scores=good, other_scores=bad, num_resamples=10)
+    assert result["roc_auc"]["difference"] == 1.0
+
+
 def test_a_system_does_not_differ_from_itself():
     predictions, references, scores = random_documents(2)
     result = paired_test(predictions, predictions, references, scores=scores, other_scores=scores, num_resamples=200)

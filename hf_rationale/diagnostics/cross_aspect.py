@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..faithfulness import classify
 from ..metrics import classification_scores
+from ..reading import encode_labelled
 from .figures import bars, panels
 
 
@@ -52,11 +53,15 @@ def cross_aspect(
         datasets: by aspect, texts with its labels; the same label names.
         tokenizer: that of all the models.
         batch_size, max_length: as of [`read_rationales`].
+
+    Raises:
+        NotMeasurableError: (a `ValueError`) where there are no labels.
     """
     f1 = {}
     for trained, model in models.items():
         f1[trained] = {}
         for aspect, dataset in datasets.items():
             probabilities = classify(model, dataset, tokenizer, batch_size=batch_size, max_length=max_length)
-            f1[trained][aspect] = classification_scores(probabilities.argmax(-1), dataset["label"])["macro_f1"]
+            labels = encode_labelled(dataset, tokenizer, model, max_length)["labels"][:]
+            f1[trained][aspect] = classification_scores(probabilities.argmax(-1), labels)["macro_f1"]
     return CrossAspect(f1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import string
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from transformers import PreTrainedTokenizerBase
 
 from ..modeling_base import RationalePreTrainedModel
-from ..reading import read_rationales
+from ..reading import encode_labelled, read_rationales
 from .figures import bars, panels
 
 
@@ -27,14 +27,16 @@ _FUNCTION_WORDS = """
     our ours ourselves they them their theirs themselves this that these those who whom whose which what whoever
     whichever whatever somebody someone something anybody anyone anything everybody everyone everything nobody none
     nothing one ones each other another both either neither
-    and but or nor so yet because although though unless while whereas whether if than
+    and but or nor so yet because although though unless while whereas when once
+    whether if than
 """
 FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
 
 
 def is_meaningless(word: str) -> bool:
-    """Whether `word` is one of `FUNCTION_WORDS`, or has nothing in it but punctuation."""
-    return word.lower() in FUNCTION_WORDS or not word.strip(string.punctuation + "‘’“”…–—´`")
+    """Whether `word`, without the punctuation around it, is one of `FUNCTION_WORDS`, or nothing is left of it."""
+    core = re.sub(r"^[\W_]+|[\W_]+$", "", word.lower())
+    return not core or core in FUNCTION_WORDS
 
 
 @dataclass(frozen=True)
@@ -81,11 +83,13 @@ def failure_rate(
         batch_size, max_length: as of [`read_rationales`].
 
     Raises:
-        ValueError: where the dataset has no words, or no text has a marked rationale.
+        ValueError: where the dataset has no words.
+        NotMeasurableError: (a `ValueError`) where there are no labels, or no marked rationales.
     """
     if "tokens" not in dataset.column_names:
         raise ValueError(f"The words are looked at, so a column 'tokens' is needed; there are {dataset.column_names}")
-    rationales = read_rationales(model, dataset, tokenizer, batch_size=batch_size, max_length=max_length)
+    encoded = encode_labelled(dataset, tokenizer, model, max_length, marked=True)
+    rationales = read_rationales(model, encoded, tokenizer, batch_size=batch_size)
     correct = rationales.probabilities.argmax(-1) == rationales.labels
     shares, selected, meaningless = [], 0, 0
     for words, mask, gold, right in zip(dataset["tokens"], rationales.masks, rationales.gold, correct, strict=True):
@@ -96,8 +100,6 @@ def failure_rate(
         selected, meaningless = selected + len(chosen), meaningless + empty
         # Without a word there are no shares, and NaN is on no side of a limit.
         shares.append((gold[chosen].mean(), empty / len(chosen)) if right and len(chosen) else (np.nan, np.nan))
-    if not shares:
-        raise ValueError("No text has a rationale that people marked: nothing tells a failure.")
     precision, empty = np.array(shares).T
     return FailureRate(
         rates={

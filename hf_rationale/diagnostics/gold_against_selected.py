@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
 from ..modeling_base import RationalePreTrainedModel
-from ..reading import encode, read_batches
+from ..reading import NotMeasurableError, encode_labelled, read_batches
 from .figures import bars, panels
 
 
@@ -65,9 +65,9 @@ def gold_against_selected(
         batch_size, max_length: as of [`read_rationales`].
 
     Raises:
-        ValueError: where no text has a marked rationale.
+        NotMeasurableError: (a `ValueError`) where there are no labels, or no marked rationale that the model reads.
     """
-    dataset = encode(dataset, tokenizer, model, max_length)
+    dataset = encode_labelled(dataset, tokenizer, model, max_length, marked=True)
     correct, losses = {read: [] for read in READ}, {read: [] for read in READ}
     for batch in read_batches(model, dataset, tokenizer, batch_size, "reading gold and selected words"):
         gold = batch.gold & batch.words
@@ -79,7 +79,7 @@ def gold_against_selected(
             losses[read] += F.cross_entropy(logits, labels, reduction="none").tolist()
     texts = len(correct["gold"])
     if not texts:
-        raise ValueError("No text has a rationale that people marked: there is nothing to compare with.")
+        raise NotMeasurableError("Every rationale that people marked lies beyond max_length.")
     return GoldAgainstSelected(
         accuracy={read: float(np.mean(values)) for read, values in correct.items()},
         median_loss={read: float(np.median(values)) for read, values in losses.items()},

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
 from ..modeling_base import RationalePreTrainedModel
-from ..reading import TextBatch, encode, read_batches
+from ..reading import NotMeasurableError, TextBatch, encode_labelled, read_batches
 from .figures import curves, panels
 
 
@@ -68,9 +68,12 @@ def gold_replacement(
         batch_size, max_length: as of [`read_rationales`].
 
     Raises:
-        ValueError: where no text has a marked rationale.
+        ValueError: where a share is not in [0, 1].
+        NotMeasurableError: (a `ValueError`) where there are no labels, or no marked rationale that the model reads.
     """
-    dataset = encode(dataset, tokenizer, model, max_length)
+    if not all(0 <= share <= 1 for share in kept):
+        raise ValueError(f"kept are shares in [0, 1]; got {kept}")
+    dataset = encode_labelled(dataset, tokenizer, model, max_length, marked=True)
     sums, texts = np.zeros((3, len(kept))), 0
     for batch in read_batches(model, dataset, tokenizer, batch_size, "replacing gold words"):
         marked = (batch.gold & batch.words).any(1)
@@ -84,7 +87,7 @@ def gold_replacement(
             sums[1, i] += F.cross_entropy(logits, labels, reduction="sum")
             sums[2, i] += prediction.representation[marked].float().norm(dim=-1).sum()
     if not texts:
-        raise ValueError("No text has a rationale that people marked: there is nothing to replace.")
+        raise NotMeasurableError("Every rationale that people marked lies beyond max_length.")
     return GoldReplacement(list(kept), *(sums / texts).tolist(), texts)
 
 

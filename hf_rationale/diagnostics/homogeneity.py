@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
 from datasets import Dataset
 from matplotlib.figure import Figure
-from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
+from tqdm.auto import trange
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..reading import at_rest, encode
+from ..reading import NotMeasurableError, at_rest, encode
 from .figures import curves, panels
 
 
@@ -50,28 +48,29 @@ def homogeneity(
     Measure tr(Σ) by layer, over the real tokens of the full text, special ones among them.
 
     Args:
-        encoder: a transformers encoder, such as the first of a rationale model's `encoders`.
+        encoder: a transformers encoder, such as the first of a rationale model's `encoders` (of PLMR's, that is the
+            part up to its first Dim-Reduction layer).
         dataset: texts.
         tokenizer: the encoder's.
         batch_size, max_length: as of [`read_rationales`].
 
     Raises:
-        ValueError: where no text has two tokens.
+        NotMeasurableError: (a `ValueError`) where no text has two tokens.
     """
-    dataset = encode(dataset, tokenizer, encoder, max_length).select_columns(["input_ids", "attention_mask"])
-    # Padded on the right, where no encoder counts positions from the padding.
-    pad = partial(tokenizer.pad, padding_side="right", return_tensors="pt")
-    batches = DataLoader(dataset, batch_size, collate_fn=pad)
+    dataset = encode(dataset, tokenizer, encoder, max_length)
+    columns = [name for name in ("input_ids", "token_type_ids", "attention_mask") if name in dataset.column_names]
     traces = []
     with at_rest(encoder):
-        for batch in tqdm(batches, desc="comparing states", leave=False):
-            batch = {name: value.to(encoder.device) for name, value in batch.items()}
+        for start in trange(0, len(dataset), batch_size, desc="comparing states", leave=False):
+            texts = dataset.select_columns(columns)[start : start + batch_size]
+            # Padded on the right, where no encoder counts positions from the padding.
+            batch = tokenizer.pad(texts, padding_side="right", return_tensors="pt").to(encoder.device)
             layers = encoder(**batch, output_hidden_states=True).hidden_states
             trace = torch.stack([_trace(states.float(), batch["attention_mask"]) for states in layers])
             traces.append(trace[:, batch["attention_mask"].sum(1) > 1].cpu().numpy())
     traces = np.concatenate(traces, axis=1)
     if not traces.shape[1]:
-        raise ValueError("No text has two tokens: their states cannot differ.")
+        raise NotMeasurableError("No text has two tokens, whose states could differ.")
     return Homogeneity(traces.mean(1).tolist(), traces.shape[1])
 
 

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..modeling_base import RationalePreTrainedModel
 from ..modeling_outputs import RationaleInputs
-from ..reading import encode, read_batches
+from ..reading import NotMeasurableError, encode, read_batches
 from .figures import panels
 
 
@@ -60,19 +60,19 @@ def lipschitz(
         batch_size, max_length: as of [`read_rationales`].
 
     Raises:
-        ValueError: where the model selects nothing in any text.
+        NotMeasurableError: (a `ValueError`) where the model selects nothing in any text.
     """
     dataset = encode(dataset, tokenizer, model, max_length)
     norms = []
     for batch in read_batches(model, dataset, tokenizer, batch_size, "taking gradients"):
         with torch.no_grad():
             mask = model.select(batch.inputs).mask
-        gradient = _gradient(model, batch.inputs, mask)
-        count = mask.sum(1)
-        mean = (gradient * mask.unsqueeze(-1)).sum(1) / count.clamp_min(1).unsqueeze(-1)
-        norms += mean.float().norm(dim=-1)[count > 0].tolist()
+        gradient, selected = _gradient(model, batch.inputs, mask).float(), mask.float()
+        count = selected.sum(1)
+        mean = (gradient * selected.unsqueeze(-1)).sum(1) / count.clamp_min(1).unsqueeze(-1)
+        norms += mean.norm(dim=-1)[count > 0].tolist()
     if not norms:
-        raise ValueError("The model selects nothing in any text: the predictor has no input to be steep in.")
+        raise NotMeasurableError("The model selects nothing in any text, so that its predictor reads nothing.")
     return Lipschitz(max(norms), np.sort(norms).tolist())
 
 

@@ -88,10 +88,15 @@ def random_patterns(
         tokenizer: the model's.
 
     Raises:
-        ValueError: where the model has full-text terms, from which its predictor would learn beside.
+        ValueError: where the model has full-text terms, from which its predictor would learn beside, or players that
+            share trained weights; where the best checkpoint is asked for.
     """
     if model.config.full_text_weight or model.config.match_weight:
         raise ValueError("The predictor is to learn from random words alone: set full_text_weight=0, match_weight=0.")
+    if model.shared_weights:
+        raise ValueError("The players share trained weights, so that the labels would move the extractor. Use two.")
+    if args.load_best_model_at_end:
+        raise ValueError("Both are trained to the end: set load_best_model_at_end=False.")
     datasets = {
         "train": encode(train_dataset, tokenizer, model, args.max_length),
         "validation": encode(validation_dataset, tokenizer, model, args.max_length),
@@ -101,7 +106,8 @@ def random_patterns(
 
     def record(readers: dict[str, RationalePreTrainedModel], mask_of: Callable[[RationaleInputs], torch.Tensor]):
         for name, dataset in datasets.items():
-            encoded = read_batches(model, dataset, tokenizer, args.eval_batch_size, "reading")
+            moved = next(iter(readers.values()))  # to the Trainer's device, as `model` is not
+            encoded = read_batches(moved, dataset, tokenizer, args.eval_batch_size, "reading")
             accuracies = _accuracies(encoded, readers.values(), mask_of, args.seed)
             for reader, accuracy in zip(readers, accuracies, strict=True):
                 results[name][reader].append(accuracy)

@@ -36,13 +36,13 @@ class SelectionChange(TrainerCallback):
 
     def on_step_begin(self, args, state, control, model=None, **kwargs):
         if state.global_step % self.every == 0:
-            self._before = self._select(model, args.train_batch_size)
+            self._before = self._select(model, args)
 
     def on_step_end(self, args, state, control, model=None, **kwargs):
         if self._before:
             changes = [
                 (before - after).abs().sum(1) / (before + after).sum(1).clamp_min(1)
-                for before, after in zip(self._before, self._select(model, args.train_batch_size), strict=True)
+                for before, after in zip(self._before, self._select(model, args), strict=True)
             ]
             self.steps.append(state.global_step)
             self.non_overlap.append(float(torch.cat(changes).mean()))
@@ -55,12 +55,12 @@ class SelectionChange(TrainerCallback):
         return figure
 
     @torch.no_grad()
-    def _select(self, model, batch_size: int) -> list[torch.Tensor]:
+    def _select(self, model, args) -> list[torch.Tensor]:
         """The masks of words (batch, words) of every batch."""
-        self.dataset = encode(self.dataset, self.tokenizer, model)
+        self.dataset = encode(self.dataset, self.tokenizer, model, args.max_length)
         with torch.random.fork_rng():
             torch.manual_seed(0)
             return [
-                batch.words_of(sample_rationale(model, batch.inputs))
-                for batch in read_batches(model, self.dataset, self.tokenizer, batch_size, "selecting")
+                batch.words_of(sample_rationale(model, batch.inputs).float())
+                for batch in read_batches(model, self.dataset, self.tokenizer, args.train_batch_size, "selecting")
             ]

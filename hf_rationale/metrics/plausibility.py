@@ -46,7 +46,8 @@ def rationale_scores(
         - **span_micro**, **span_macro**: as for tokens, counting whole spans that agree exactly.
         - **auprc** (with `scores`): the area under the precision-recall curve, by trapezoids from (recall 0,
           precision 1), averaged over all documents that have a unit. With nothing marked the recall is 1 throughout
-          (as scikit-learn has it), which makes the area of such a document 0.5.
+          (as scikit-learn has it), which makes the area of such a document 0.5. Its chance level is above the gold
+          share, and ties raise it: with all scores equal it is (1 + gold share) / 2.
         - **average_precision**, **roc_auc** (with `scores`): averaged over the documents with both marked and unmarked
           units; NaN where there is none.
         - **sparsity**, **gold_sparsity**: the shares S and g of all units that are selected and marked.
@@ -127,6 +128,7 @@ def document_statistics(documents: Documents) -> dict[str, np.ndarray]:
     return statistics
 
 
+@np.errstate(invalid="ignore")  # 0/0 is NaN: of no unit, or of no document with both classes
 def summarize(sums: dict[str, np.ndarray]) -> dict[str, np.ndarray | dict[str, np.ndarray]]:
     """The metrics of [`rationale_scores`] from sums over documents, each of any one shape."""
     selected, gold, both = (sums[f"token_{name}"] for name in ("selected", "gold", "both"))
@@ -143,9 +145,8 @@ def summarize(sums: dict[str, np.ndarray]) -> dict[str, np.ndarray | dict[str, n
         metrics[f"{kind}_macro"] = dict(zip(("precision", "recall", "f1"), macro, strict=True))
     if "auprc" in sums:
         metrics["auprc"] = sums["auprc"] / sums["with_units"]
-        with np.errstate(invalid="ignore"):  # 0/0: no document has both classes, and NaN is what it is
-            for name in ("average_precision", "roc_auc"):
-                metrics[name] = sums[name] / sums["with_both_classes"]
+        for name in ("average_precision", "roc_auc"):
+            metrics[name] = sums[name] / sums["with_both_classes"]
     return metrics | {
         "sparsity": selected / sums["units"],
         "gold_sparsity": gold / sums["units"],

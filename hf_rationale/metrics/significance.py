@@ -30,7 +30,8 @@ def bootstrap_intervals(
         seed (`int`, *optional*, defaults to 0): of the draws.
 
     Returns:
-        `dict`: with the keys of [`rationale_scores`], `(low, high)` each.
+        `dict`: with the keys of [`rationale_scores`], `(low, high)` each, of the resamples in which the measure is
+            defined; NaN where it is in none.
 
     Raises:
         `ValueError`: as [`rationale_scores`]; and where `confidence` is not between 0 and 1 or `num_resamples` not
@@ -131,7 +132,10 @@ def _swapped(rng: np.random.Generator, num_resamples: int, num_documents: int) -
 
 
 def _interval(values: np.ndarray, confidence: float) -> tuple[float, float]:
-    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
+    defined = values[np.isfinite(values)]
+    if not len(defined):
+        return np.nan, np.nan
+    low, high = np.quantile(defined, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
 
 
