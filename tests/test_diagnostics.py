@@ -122,9 +122,7 @@ def test_what_is_cut_off_is_not_read(tmp_path):
             "label": [1, 0],
         }
     )
-    read = {
-        "max_length": 2 + len(words_of_tokens(tokenizer, ["lovely"] * 3)) - 2
-    }  # three words and two special tokens
+    read = {"max_length": len(words_of_tokens(tokenizer, ["lovely"] * 3))}  # three words and the special tokens
     report = gold_replacement(model, texts, tokenizer, kept=(1.0,), **read)
     assert report.texts == gold_against_selected(model, texts, tokenizer, **read).texts == 1
     loss = -math.log(reads(model, tokenizer, ["lovely"] * 3, {0})[1])
