@@ -575,6 +575,7 @@ def test_metrics_are_those_computed_by_hand():
         {
             "accuracy": 3 / 4,
             "balanced_accuracy": (1 + 2 / 3) / 2,
+            "macro_f1": (2 / 3 + 4 / 5) / 2,
             "majority_share": 3 / 4,
             "rationale_precision": precision,
             "rationale_recall": recall,
