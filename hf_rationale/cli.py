@@ -29,13 +29,16 @@ def main(arguments: list[str] | None = None):
     evaluate.add_argument("--max_length", type=int, help="cut texts to so many tokens, as in training")
     options = parser.parse_args(arguments)
 
-    dataset = load_rationale_dataset(options.dataset, options.data_dir, options.aspect)
+    try:
+        dataset = load_rationale_dataset(options.dataset, options.data_dir, options.aspect)
+    except (FileNotFoundError, ValueError) as error:
+        parser.error(str(error))
     if options.split not in dataset:
         parser.error(f"{options.dataset} has no {options.split} split; there are {', '.join(dataset)}")
     model = AutoModelForSequenceClassification.from_pretrained(options.model)
     if not isinstance(model, RationalePreTrainedModel):
         parser.error(f"{options.model} is a {type(model).__name__}: it selects nothing that could be measured")
-    naming = {}
+    naming = {"data_name": " ".join(filter(None, (options.dataset, options.aspect, options.split)))}
     if options.dataset in TASKS:
         naming["instances"] = eraser_instances(options.dataset, options.data_dir, options.split)
         naming["class_names"] = TASKS[options.dataset].classifications

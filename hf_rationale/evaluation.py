@@ -41,6 +41,7 @@ def evaluate_rationales(
     sections: Sequence[str] | None = None,
     instances: Sequence[EraserInstance] | None = None,
     class_names: Sequence[str] | None = None,
+    data_name: str | None = None,
     batch_size: int = 32,
     max_length: int | None = None,
 ) -> RationaleReport:
@@ -60,6 +61,7 @@ def evaluate_rationales(
         sections: some of `SECTIONS`; by default all.
         instances, class_names: how texts and labels are called in `predictions.jsonl` (see [`eraser_instances`]); by
             default texts are numbered, and labels have the model's names.
+        data_name: what the texts are, for the report.
         batch_size: texts at a time.
         max_length: cut texts to so many tokens, as in training; by default to what the model can read.
 
@@ -80,7 +82,7 @@ def evaluate_rationales(
             f"{len(class_names)}."
         )
     subject = _Subject(model, dataset, tokenizer, batch_size, max_length)
-    about = subject.about()
+    about = subject.about(data_name)
     folder = None if output_dir is None else Path(output_dir)
     done = {}
     if folder:
@@ -146,10 +148,11 @@ class _Subject:
             digest.update(json.dumps(row).encode())
         return digest.hexdigest()
 
-    def about(self) -> dict[str, Any]:
+    def about(self, data_name: str | None) -> dict[str, Any]:
         config = self.model.config
         return {
             "model": config.name_or_path or type(self.model).__name__,
+            "data": data_name or "not named",
             "texts": len(self.dataset),
             "texts with marked rationales": len(self.marked),
             "threshold": config.rationale_threshold,

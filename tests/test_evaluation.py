@@ -230,6 +230,7 @@ def test_the_command(tmp_path):
     options = ["--dataset", "aspect_reviews", "--split", "validation", "--output_dir", str(tmp_path / "report")]
     done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
+    assert "- data: aspect_reviews validation" in done.stdout
     assert "| token micro f1 | " in done.stdout
     assert sorted(path.name for path in (tmp_path / "report").iterdir()) == FILES
 
@@ -254,6 +255,14 @@ def test_the_command_names_eraser_s_instances_as_eraser_does(tmp_path):
         "pos_2.txt": "pos_2.txt",
     }
     assert all(set(line["classification_scores"]) == {"NEG", "POS"} for line in lines)
+
+
+def test_an_aspect_that_is_not_there_is_told_without_a_traceback(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(
+            ["evaluate", "model", "--dataset", "aspect_reviews", "--aspect", "smell", "--output_dir", str(tmp_path)]
+        )
+    assert "'smell' is not one of them" in capsys.readouterr().err
 
 
 def test_a_plain_classifier_is_refused(tmp_path, capsys):
