@@ -30,11 +30,11 @@ from hf_rationale import (
     RationaleTrainer,
     RationaleTrainingArguments,
     compose,
+    evaluate_rationales,
     load_rationale_dataset,
     word_level_tokenizer,
 )
 from hf_rationale.data import DESCRIPTIONS
-from hf_rationale.evaluation import evaluate_rationales
 from hf_rationale.model_card import write_model_card
 
 

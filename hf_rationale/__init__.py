@@ -10,6 +10,7 @@ from .configuration_gru import GruConfig
 from .configuration_plmr import PlmrConfig
 from .configuration_rationale import RationaleConfig
 from .data import RationaleDataCollator, load_rationale_dataset
+from .evaluation import evaluate_rationales
 from .methods.a2i import A2ITrainer
 from .methods.composition import compose
 from .methods.fr import FRTrainer
@@ -77,6 +78,7 @@ __all__ = [
     "RationaleTrainingArguments",
     "VERTrainer",
     "compose",
+    "evaluate_rationales",
     "load_rationale_dataset",
     "word_level_tokenizer",
 ]

@@ -18,7 +18,8 @@ from datasets import Dataset
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from . import __version__
+import hf_rationale
+
 from .data.eraser_predictions import EraserInstance, EraserPrediction, numbered_instances, write_eraser_predictions
 from .diagnostics import failure_rate, gold_against_selected, gold_replacement, homogeneity, lipschitz
 from .faithfulness import faithfulness
@@ -139,7 +140,7 @@ class _Subject:
     def fingerprint(self) -> str:
         """Of all that the figures depend on."""
         digest = hashlib.blake2b(digest_size=16)
-        digest.update(f"{__version__} {self.model.config.to_json_string(use_diff=False)}".encode())
+        digest.update(f"{hf_rationale.__version__} {self.model.config.to_json_string(use_diff=False)}".encode())
         for name, weight in sorted(self.model.state_dict().items()):
             if not name.startswith(tuple(f"{module}." for module in self.model.training_modules)):
                 digest.update(name.encode())
@@ -157,7 +158,7 @@ class _Subject:
             "texts with marked rationales": len(self.marked),
             "threshold": config.rationale_threshold,
             "max length": self.options["max_length"] or self.model.max_length,
-            "hf_rationale": __version__,
+            "hf_rationale": hf_rationale.__version__,
             "transformers": transformers.__version__,
             "torch": torch.__version__,
         }

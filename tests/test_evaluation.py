@@ -10,10 +10,10 @@ from datasets import Dataset
 from test_faithfulness import a_model, a_plain_classifier
 from training_common import toy_reviews
 
-from hf_rationale import cli
+from hf_rationale import cli, evaluate_rationales
 from hf_rationale.data.eraser_predictions import numbered_instances, read_eraser_predictions
 from hf_rationale.diagnostics import failure_rate, gold_against_selected, gold_replacement, homogeneity, lipschitz
-from hf_rationale.evaluation import SECTIONS, evaluate_rationales
+from hf_rationale.evaluation import SECTIONS
 from hf_rationale.faithfulness import faithfulness
 from hf_rationale.metrics import classification_scores, rationale_scores
 from hf_rationale.reading import encode, read_rationales
