@@ -129,8 +129,8 @@ class _Subject:
             self.dataset = self.dataset.add_column("tokens", dataset["tokens"])  # some look at the words, too
         self.marked = [row for row, marks in enumerate(self.dataset["rationale"]) if 1 in marks or 0 in marks]
 
-    def measure(self, function: Callable, **options) -> Any:
-        return function(self.model, self.dataset, self.tokenizer, **self.options, **options)
+    def measure(self, function: Callable) -> Any:
+        return function(self.model, self.dataset, self.tokenizer, **self.options)
 
     @cached_property
     def rationales(self) -> Rationales:

@@ -90,8 +90,10 @@ def read_rationales(
         logits = model.predict(batch.inputs, selection.mask).logits
         probabilities[batch.rows] = logits.double().softmax(-1).cpu().numpy()
         words = batch.words_of(selection.mask).long(), batch.words_of(selection.scores), batch.gold.long()
-        for row, whole, *values in zip(batch.rows, batch.whole, *words, strict=True):
-            masks[row], scores[row], gold[row] = (value[whole].cpu().numpy() for value in values)
+        for row, whole, *values in zip(
+            batch.rows, *(part.cpu().numpy() for part in (batch.whole, *words)), strict=True
+        ):
+            masks[row], scores[row], gold[row] = (value[whole] for value in values)
     for row, marks in enumerate(dataset["rationale"]):
         if not marks or marks[0] < 0:
             gold[row] = None
