@@ -32,7 +32,9 @@ RATEBEER = (
     "them positive."
 )
 GRU = "--encoder gru --vectors {data}/glove/glove.6B.100d.txt.gz"
-MINILM = "--encoder {minilm} --bf16 --use_cpu"  # eased by default: see examples/train.py
+# Eased by default: see examples/train.py.
+MINILM = "--encoder {minilm} --bf16 --use_cpu"
+MPNET = "--encoder {mpnet} --bf16 --use_cpu"
 BEER = f"--dataset beer --data_dir {{data}}/beer --sparsity 0.15 --max_length 256 --data_description '{RATEBEER}'"
 EASED = "--full_text_weight 1 --initial_sparsity 0.6"  # an easy start; ours, not the papers'
 TWEETS = "--dataset tweets --data_dir {data}/tweets --sparsity 0.35"
@@ -60,6 +62,7 @@ CORPORA = {
     "beer-aroma-minilm": f"{MINILM} {BEER} --aspect aroma --num_train_epochs 4",
     "beer-palate-minilm": f"{MINILM} {BEER} --aspect palate --num_train_epochs 4",
     "movies-minilm": f"{MINILM} {MOVIES} --max_length 512 --per_device_train_batch_size 8 --num_train_epochs 4",
+    "tweets-mpnet": f"{MPNET} {TWEETS} --num_train_epochs 2",
 }
 METHODS = ("rnp", "fr", "n2r", "n2r_mmi", "ver", "a2i", "fr+a2i", "n2r_mmi+ver")
 # PLMR splits an encoder by depth, which a GRU does not have.
@@ -114,6 +117,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default=os.environ.get("HF_RATIONALE_DATA", "data"), help="folder of the corpora")
     parser.add_argument("--minilm", default="sentence-transformers/all-MiniLM-L6-v2", help="its folder or Hub id")
+    parser.add_argument("--mpnet", default="sentence-transformers/all-mpnet-base-v2", help="its folder or Hub id")
     parser.add_argument("--output", type=Path, default=Path("outputs", "real_data"))
     parser.add_argument("--only", nargs="*", default=list(CORPORA), choices=list(CORPORA), help="these corpora")
     parser.add_argument("--methods", nargs="*", help="with flags of their own if any: 'n2r --schedule alternating'")
@@ -121,9 +125,9 @@ def main():
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     options = parser.parse_args()
 
-    places = {"data": options.data, "minilm": options.minilm}
+    places = {"data": options.data, "minilm": options.minilm, "mpnet": options.mpnet}
     methods = {
-        corpus: options.methods or (PRETRAINED_METHODS if corpus.endswith("-minilm") else METHODS)
+        corpus: options.methods or (PRETRAINED_METHODS if corpus.endswith(("-minilm", "-mpnet")) else METHODS)
         for corpus in options.only
     }
     # Seed by seed, so that stopping early leaves all the methods with the same number of them.
