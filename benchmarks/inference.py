@@ -210,6 +210,8 @@ def explain(options: argparse.Namespace):
         for text in texts:
             start = time.perf_counter()
             method(text)
+            if options.device.startswith("cuda"):
+                torch.cuda.synchronize()
             times.append(time.perf_counter() - start)
         median = statistics.median(times)
         reference = reference or median
@@ -221,13 +223,13 @@ def main():
     parser.add_argument("--encoder", help="folder or Hub id whose shape the models have; BERT-base's without one")
     parser.add_argument("--split_layer", type=int, help="the layers that extract (default: by the encoder's depth)")
     parser.add_argument("--sparsity", type=float, default=0.2, help="share of the tokens to select")
-    parser.add_argument("--attention", default="sdpa", choices=["sdpa", "eager"])
+    parser.add_argument("--attention", default="sdpa", choices=["sdpa", "eager"], help="MPNet has eager alone")
     parser.add_argument("--batch_sizes", nargs="*", type=int, default=[1, 8, 32])
     parser.add_argument("--lengths", nargs="*", type=int, default=[128, 256, 512])
-    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=10, help="timed calls of each; at least two")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
     parser.add_argument("--explain", action="store_true", help="beside post-hoc explanation, instead")
     parser.add_argument("--texts", type=int, default=5, help="to explain")
     parser.add_argument("--words", type=int, default=100, help="in each of them")

@@ -35,7 +35,7 @@ from typing import Any
 
 import torch
 from datasets import load_from_disk
-from real_data import CORPORA, MINILM, MOVIES, ROOT
+from real_data import CORPORA, ROOT
 from torch import nn
 from torch.nn import functional as F
 from torch.profiler import profile, record_function
@@ -66,7 +66,7 @@ CASES = {
     ("movies", "gru"): CORPORA["movies"],
     ("tweets", "minilm"): CORPORA["tweets-minilm"],
     ("beer", "minilm"): CORPORA["beer-aroma-minilm"],
-    ("movies", "minilm"): f"{MINILM} {MOVIES} --max_length 512 --per_device_train_batch_size 8",
+    ("movies", "minilm"): CORPORA["movies-minilm"],
 }
 METHODS = ("rnp", "fr", "n2r", "n2r --schedule alternating", "n2r_mmi", "ver", "nir", "a2i", "fr+a2i", "n2r+ver+a2i")
 PLAIN, TWO_PASSES = "plain classifier", " in two passes"
@@ -143,7 +143,7 @@ def build(case: str, method: str, folder: str) -> Trainer:
     labels = max(dataset["labels"]) + 1
     if method != PLAIN:
         trainer_class = train.trainer_of(script.method)
-        source = GruModel.from_pretrained(encoder) if gru else encoder
+        source = GruModel.from_pretrained(encoder) if gru else train.build_encoder(script, None)[0]
         model = train.build_model(script, trainer_class, source, tokenizer=tokenizer, num_labels=labels)
         if method.endswith(TWO_PASSES):
             trainer_class = IN_TWO_PASSES[script.method]
@@ -153,7 +153,9 @@ def build(case: str, method: str, folder: str) -> Trainer:
         config = RationaleConfig(predictor_config=encoder.config, pooling=script.pooling, num_labels=labels)
         model = GruClassifier(encoder, config)
     else:
-        model = AutoModelForSequenceClassification.from_pretrained(encoder, num_labels=labels, dtype=torch.float32)
+        model = AutoModelForSequenceClassification.from_pretrained(
+            encoder, num_labels=labels, dtype=torch.float32, **script.encoder_config
+        )
     return Trainer(model, data_collator=RationaleDataCollator(tokenizer), **common)
 
 

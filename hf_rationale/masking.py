@@ -154,13 +154,16 @@ class _MaskedSoftmax(torch.autograd.Function):
     """p_j = e^{s_j} m_j / Σ_k e^{s_k} m_k over the last dimension, with one saved tensor of the size of s.
 
     With u_j = e^{s_j} / Σ_k e^{s_k} m_k, so that p = u m, and g the gradient that arrives at p: the gradient of s_j is
-    p_j (g_j − Σ_k g_k p_k), that of m_j is u_j (g_j − Σ_k g_k p_k).
+    p_j (g_j − Σ_k g_k p_k), the slope of m_j is u_j (g_j − Σ_k g_k p_k). Where a token is hidden, m_j = 0, the latter
+    has no bound: the scores of pretrained encoders lie so far apart that u_j passes 10^4, while no more than all of
+    the attention can go to a token. What would go to it, were it visible as well, is u_j / (1 + u_j): that takes the
+    place of u_j, so that the gradient is that of the change from m_j = 0 to 1.
     """
 
     @staticmethod
     def forward(ctx, scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         # The largest visible score is taken off, so that visible weights cannot underflow; hidden ones are capped, so
-        # that they cannot overflow (that touches their gradient alone, and only beyond e^50).
+        # that they cannot overflow.
         largest = scores.masked_fill(mask == 0, torch.finfo(scores.dtype).min).amax(-1, keepdim=True)
         weights = (scores - largest).clamp_(max=50.0).exp_()
         total = (weights * mask).sum(-1, keepdim=True)
@@ -174,7 +177,8 @@ class _MaskedSoftmax(torch.autograd.Function):
         weights, mask = ctx.saved_tensors
         centred = gradient - (gradient * weights * mask).sum(-1, keepdim=True)
         centred *= weights
-        return centred * mask, centred.sum_to_size(mask.shape)
+        of_mask = centred / torch.where(mask == 0, 1 + weights, 1)
+        return centred * mask, of_mask.sum_to_size(mask.shape)
 
 
 def masked_attention(
@@ -191,8 +195,8 @@ def masked_attention(
     r"""
     An attention function of transformers in which a mask multiplies the attention weights,
     p_ij = e^{s_ij} m_j / Σ_k e^{s_ik} m_k. With 0/1 values the forward pass is attention over the visible tokens
-    alone; the backward pass still gives every m_j its gradient, also where m_j = 0. (An additive mask log m cannot:
-    its gradient is lost at 0.)
+    alone; the backward pass still gives every m_j its gradient, where m_j = 0 that of the change to 1. (An additive
+    mask log m cannot: its gradient is lost at 0.)
 
     Args:
         query, key, value (`torch.FloatTensor` of shape `(batch, heads, seq, head_size)`).
@@ -272,8 +276,8 @@ def _weights_multiplied(encoder: nn.Module, visible: torch.Tensor):
     """Multiply and renormalize the attention weights on their way into dropout: Σ_k e^{s_ik} cancels."""
 
     def renormalize(dropout: nn.Module, args: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
-        weights = args[0] * visible[:, None, None, :].to(args[0].dtype)
-        return (weights / weights.sum(-1, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny),)
+        scores = args[0].clamp_min(torch.finfo(args[0].dtype).tiny).float().log()
+        return (_MaskedSoftmax.apply(scores, visible[:, None, None, :].float()).to(args[0].dtype),)
 
     name = _WEIGHTS_PASS_DROPOUT[encoder.config.model_type]
     hooks = [

@@ -142,19 +142,24 @@ class RationalePreTrainedModel(PreTrainedModel):
                 gives no `token_type_ids`, to tell a pair from a text that itself names a special token.
             labels (`torch.LongTensor` of shape `(batch_size,)`, *optional*): class indices.
             rationale_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*): the predictor reads
-                exactly this instead of the extractor's choice; special tokens and padding are left out of it.
+                exactly this instead of the extractor's choice; special tokens and padding are left out of it. (The
+                extractor runs all the same, for its scores.)
             rationale_ratio (`float`, *optional*): a budget: the best-scored share of each text's real tokens (words).
             rationale_top_k (`int`, *optional*): a budget: so many of each text's tokens (words).
             rationale_threshold (`float`, *optional*): select from this score on, instead of the model's threshold.
             objective (*optional*): what to compute instead of the model's own objective; a trainer's, so that
                 everything that a method does happens inside one forward call of the wrapped module.
-            output_attentions (`bool`, *optional*): return the predictor's attention weights.
+            output_attentions (`bool`, *optional*): return the predictor's attention weights; of a model that has been
+                loaded with `attn_implementation="eager"`, and not trained since.
             output_hidden_states (`bool`, *optional*): return the predictor's hidden states.
             return_dict (`bool`, *optional*): `False` for a tuple.
 
         Raises:
+            TypeError: naming the arguments that there are not.
             ValueError: naming what is wrong with the inputs.
         """
+        if unknown := sorted(name for name, value in kwargs.items() if value is not None):
+            raise TypeError(f"{type(self).__name__} takes no {', '.join(unknown)}.")
         inputs = self.prepare(input_ids, attention_mask, token_type_ids, word_ids, labels)
         if objective is not None:
             return objective(self, inputs)
@@ -194,7 +199,7 @@ class RationalePreTrainedModel(PreTrainedModel):
             selectable = content & (word_ids >= 0)
         else:
             selectable = content & _last_segment(content, token_type_ids)
-        if self.config.selection_level == "word" and word_ids is None:
+        if self.config.selection_level == "word" and word_ids is None and not torch.compiler.is_compiling():
             logger.warning_once(
                 "This model selects whole words, but was given no word_ids, so it selects tokens one by one. "
                 "RationaleDataCollator and pipeline('rationale-classification') supply word_ids."
@@ -297,7 +302,7 @@ class RationalePreTrainedModel(PreTrainedModel):
                 f"labels holds one class index for each text, torch.int64 of shape {tuple(input_ids.shape[:1])}; got "
                 f"{labels.dtype} of shape {tuple(labels.shape)}"
             )
-        if _is_readable(input_ids):
+        if _is_readable(input_ids) and input_ids.numel():
             low, high = int(input_ids.min()), int(input_ids.max())
             if low < 0 or high >= self.config.vocab_size:
                 raise ValueError(
@@ -324,7 +329,8 @@ class RationalePreTrainedModel(PreTrainedModel):
         masked = self.config.masking == "attention"
         if masked and not supports_masked_attention(self.reader):
             raise ValueError(
-                f"The attention of {type(self.reader).__name__} cannot be masked from outside; use masking='zero'."
+                f"The attention of {type(self.reader).__name__} cannot be masked from outside"
+                + ("; use masking='zero'." if hasattr(self.config, "predictor_config") else ".")
             )
         self.supports_gradient_checkpointing = any(
             encoder.supports_gradient_checkpointing for encoder in self.encoders
@@ -344,8 +350,9 @@ class RationalePreTrainedModel(PreTrainedModel):
     @property
     def max_length(self) -> int | None:
         """The longest text, in tokens, that both encoders have positions for; None where there is no limit."""
-        limits = [limit for encoder in self.encoders if (limit := count_positions(encoder)) is not None]
-        return min(limits, default=None)
+        limits = [count_positions(encoder) for encoder in self.encoders]  # in a form that torch.compile traces
+        limits = [limit for limit in limits if limit is not None]
+        return min(limits) if limits else None
 
 
 def count_positions(encoder: PreTrainedModel) -> int | None:
@@ -389,7 +396,7 @@ def _check_mask(mask: torch.Tensor, input_ids: torch.Tensor):
         raise ValueError(
             f"rationale_mask has an entry for every token, shape {tuple(input_ids.shape)}; got {tuple(mask.shape)}"
         )
-    if not ((mask == 0) | (mask == 1)).all():  # NaN fails both
+    if _is_readable(mask) and not ((mask == 0) | (mask == 1)).all():  # NaN fails both
         raise ValueError("rationale_mask holds 0 and 1 alone (1 = the predictor reads the token)")
 
 
@@ -405,11 +412,13 @@ def _last_segment(content: torch.BoolTensor, token_type_ids: torch.LongTensor | 
 
 
 def load_encoder(encoder: str | os.PathLike | PreTrainedModel) -> PreTrainedModel:
-    if isinstance(encoder, PreTrainedModel):
-        return encoder.base_model
-    config = AutoConfig.from_pretrained(encoder)
+    given = isinstance(encoder, PreTrainedModel)
+    config = encoder.config if given else AutoConfig.from_pretrained(encoder)
     if isinstance(config, RationaleBaseConfig):
-        raise ValueError(f"{encoder} is a rationale model already; load it with from_pretrained.")
+        name = type(encoder).__name__ if given else encoder
+        raise ValueError(f"{name} is a rationale model already; load it with from_pretrained.")
+    if given:
+        return encoder.base_model
     return AutoModel.from_pretrained(encoder, dtype=torch.float32)
 
 

@@ -27,7 +27,8 @@ class PlmrForSequenceClassification(RationalePreTrainedModel):
 
     The objective is L_r + w L_x + λ h(L_r − L_x) + L_s (equation 17): the cross-entropies on the rationale and on the
     full text, and the mean over the Dim-Reduction layers of compactness and coherence. For L_x the predictor's layers
-    read the states of the full text that the first Dim-Reduction layer leaves (equation 15).
+    read the states of the full text behind the transformer layer of the first Dim-Reduction layer, before anything is
+    pruned (equation 15 has those in front of it); the other Dim-Reduction layers have no part in it.
 
     Args:
         config ([`PlmrConfig`]): the encoder and where it is split. Fresh weights; see

@@ -43,7 +43,7 @@ def match(rationale_losses: torch.Tensor, full_text_losses: torch.Tensor, base: 
 
 def selected_share(mask: torch.Tensor, units: Units) -> torch.Tensor:
     """Share of each text's units that `mask` (batch, seq) selects: (batch,). Padding does not count."""
-    counted = units.first.to(mask.dtype)
+    counted = units.first.float()  # in bfloat16 counts end at 256
     return (mask * counted).sum(1) / counted.sum(1).clamp_min(1)
 
 
@@ -61,7 +61,7 @@ def compactness(mask: torch.Tensor, units: Units, sparsity: float, level: str = 
         a scalar.
     """
     if level == "batch":
-        counted = units.first.to(mask.dtype)
+        counted = units.first.float()
         return ((mask * counted).sum() / counted.sum().clamp_min(1) - sparsity).abs()
     return (selected_share(mask, units) - sparsity).abs().mean()
 
@@ -78,6 +78,6 @@ def coherence(mask: torch.Tensor, units: Units) -> torch.Tensor:
     Returns:
         a scalar.
     """
-    both = (units.selectable[:, 1:] & units.selectable[:, :-1]).to(mask.dtype)
+    both = (units.selectable[:, 1:] & units.selectable[:, :-1]).float()
     changes = ((mask[:, 1:] - mask[:, :-1]).abs() * both).sum(1)
     return (changes / units.first.sum(1).clamp_min(1)).mean()

@@ -74,6 +74,12 @@ class RationaleTrainer(Trainer):
             raise ValueError("Pass the tokenizer as processing_class: it tokenizes and pads.")
         if kwargs.get("compute_loss_func") is not None:
             raise ValueError("compute_loss_func has no effect here; override RationaleTrainer.objective instead.")
+        if args.n_gpu > 1:
+            raise ValueError(
+                f"One process sees {args.n_gpu} GPUs, which torch.nn.DataParallel would share; these models need a "
+                "process for each: `accelerate launch --multi_gpu …`, or `torchrun --nproc_per_node … …`, or set "
+                "CUDA_VISIBLE_DEVICES to one of them."
+            )
         for name, value in self.model_options.items():
             if getattr(model.config, name) != value:
                 split = name == "model_type"

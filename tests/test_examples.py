@@ -167,6 +167,7 @@ def test_train_splits_an_encoder(tmp_path, monkeypatch):
     tokenizer.save_pretrained(tmp_path / "encoder")
     flags = ("--encoder", str(tmp_path / "encoder"), "--output_dir", str(tmp_path / "out"), "--warmup_steps", "1")
     options = ("--method", "plmr+n2r", "--model_config", '{"reduction_layers": [1], "match_base": 2}')
+    options += ("--encoder_config", '{"attention_probs_dropout_prob": 0.05}')
     call_train(monkeypatch, *TINY, *flags, *options)
     card = check_model_folder(tmp_path / "out")
     for line in (
@@ -179,6 +180,7 @@ def test_train_splits_an_encoder(tmp_path, monkeypatch):
         assert line in card
     model = RationaleForSequenceClassification.from_pretrained(tmp_path / "out")
     assert isinstance(model, PlmrForSequenceClassification)
+    assert model.config.encoder_config.attention_probs_dropout_prob == 0.05
     check_snippet(card, tmp_path)
 
 
@@ -192,6 +194,7 @@ def test_train_splits_an_encoder(tmp_path, monkeypatch):
         (("--dataset_options", "[1]"), r"--dataset_options is a JSON object; got \[1\]"),
         (("--model_config", "[1]"), r"--model_config is a JSON object; got \[1\]"),
         (("--model_config", '{"split_layer": 3}'), "RationaleConfig has no split_layer"),
+        (("--encoder_config", '{"hidden_size": 3}'), "gru has none"),
         (("--method", "plmr"), "An encoder of type 'gru' cannot be split by depth"),
         (("--method", "plmr", "--masking", "zero"), "PlmrConfig has no masking"),
         (("--dataset_options", '{"n": 1}'), "unexpected keyword argument 'n'"),

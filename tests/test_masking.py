@@ -6,11 +6,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from common import ENCODERS
 from torch import nn
+from transformers import AutoModel
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from hf_rationale.masking import (
     Units,
+    _weights_multiplied,
     budget_mask,
     calibrate_threshold,
     masked_attention,
@@ -258,26 +261,51 @@ def test_masked_attention_is_its_formula(attention_inputs, windowed: bool):
         gradients[name] = torch.autograd.grad(loss, attention_inputs)
     # The scores are in single precision, whatever the inputs are.
     torch.testing.assert_close(outputs["attend"], outputs["formula"], atol=1e-5, rtol=1e-5)
-    for ours, expected in zip(gradients["attend"], gradients["formula"], strict=True):
-        torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-4)
-    hidden = attention_inputs[3] == 0
+    *ours, of_mask = gradients["attend"]
+    *expected, slope = gradients["formula"]
+    for gradient, other in zip((*ours, of_mask[rows]), (*expected, slope[rows]), strict=True):
+        torch.testing.assert_close(gradient, other, atol=1e-5, rtol=1e-4)
     if not windowed:
-        assert (gradients["attend"][3][hidden] != 0).all()
+        assert (of_mask[~rows] != 0).all()
 
 
-def test_masked_attention_against_finite_differences(attention_inputs):
+def test_gradient_of_a_hidden_token_is_that_of_showing_it(attention_inputs):
+    # The loss is linear in the output, so the gradient is the whole change, from m = 0 to 1; at m = 1, the slope.
     query, key, value, visible = attention_inputs
     weights = torch.randn(2, 9, 3, 4, dtype=torch.float64)
     (gradient,) = torch.autograd.grad((attend(*attention_inputs) * weights).sum(), visible)
+
+    def loss(row: int, token: int, change: float) -> float:
+        changed = visible.detach().clone()
+        changed[row, token] += change
+        return (formula(query, key, value, changed) * weights).sum().item()
+
+    for row, token in (visible == 0).nonzero().tolist():
+        assert gradient[row, token].item() == pytest.approx(loss(row, token, 1) - loss(row, token, 0), rel=1e-4)
     step = 1e-5
-    for row, token in ((0, 1), (0, 2), (1, 0), (1, 8)):  # at m = 0 and at m = 1
-        change = torch.zeros_like(visible)
-        change[row, token] = step
-        above, below = (
-            (formula(query, key, value, visible + sign * change) * weights).sum().item() for sign in (1, -1)
-        )
-        slope = (above - below) / (2 * step)
+    for row, token in (visible == 1).nonzero().tolist():
+        slope = (loss(row, token, step) - loss(row, token, -step)) / (2 * step)
         assert gradient[row, token].item() == pytest.approx(slope, rel=1e-3, abs=1e-4)
+
+
+def test_gradient_of_a_hidden_token_where_attention_is_masked_at_its_weights():
+    encoder = AutoModel.from_config(ENCODERS["mpnet"].config()).eval()
+    attention = encoder.encoder.layer[0].attention.attn
+    with torch.no_grad():
+        attention.k.weight.mul_(30)  # scores far apart, as pretrained encoders have them
+    hidden_states = torch.randn(2, 9, encoder.config.hidden_size)
+    visible = torch.tensor([[1, 0, 1, 1, 0, 0, 1, 0, 0], [0, 0, 0, 0, 1, 0, 0, 0, 0]]).float().requires_grad_()
+    weights = torch.randn_like(hidden_states)
+
+    def loss(visible: torch.Tensor) -> torch.Tensor:
+        with _weights_multiplied(encoder, visible):
+            return (attention(hidden_states)[0] * weights).sum()
+
+    (gradient,) = torch.autograd.grad(loss(visible), visible)
+    for row, token in (visible == 0).nonzero().tolist():
+        shown = visible.detach().clone()
+        shown[row, token] = 1
+        assert gradient[row, token].item() == pytest.approx((loss(shown) - loss(visible)).item(), rel=1e-3, abs=1e-3)
 
 
 def test_masked_attention_is_attention_among_the_visible(attention_inputs):
@@ -309,6 +337,8 @@ def test_large_score_gaps_stay_finite(gap: float, largest_is_visible: bool, dtyp
     output.sum().backward()
     assert output.isfinite().all()
     assert all(tensor.grad.isfinite().all() for tensor in inputs)
+    # However much a hidden token outscores the others: all of the attention of four tokens, in two dimensions.
+    assert visible.grad.abs().max() <= 4 * 2 * (value.max() - value.min())
     expected = value[0, 0, 1] if largest_is_visible else value[0, 0, [0, 2]].float().mean(0).to(dtype)
     torch.testing.assert_close(output[0, 0, 0], expected, atol=1e-2, rtol=0)
 

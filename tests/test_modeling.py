@@ -340,6 +340,11 @@ class TestEveryModel:
         with torch.no_grad():
             assert full(**batch).logits.isfinite().all()
 
+    def test_arguments_that_there_are_not_are_told(self, case: ModelCase):
+        model, batch = case.model(), case.batch(random_texts(4))
+        with pytest.raises(TypeError, match="takes no rationale_rato"):
+            model(**batch, rationale_rato=0.1)
+
     # --- Words ------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
@@ -659,9 +664,11 @@ class TestFromEncoder:
             torch.testing.assert_close(weight.data, model.extractor.encoder.embeddings.weight.data, **EXACT)
 
     def test_a_rationale_model_is_no_encoder(self, tmp_path):
-        CASES_BY_NAME["gru-zero-token"].model().save_pretrained(tmp_path)
-        with pytest.raises(ValueError, match=r"is a rationale model already; load it with from_pretrained"):
-            RationaleForSequenceClassification.from_encoder_pretrained(tmp_path)
+        model = CASES_BY_NAME["gru-zero-token"].model()
+        model.save_pretrained(tmp_path)
+        for encoder in (tmp_path, model):
+            with pytest.raises(ValueError, match=r"is a rationale model already; load it with from_pretrained"):
+                RationaleForSequenceClassification.from_encoder_pretrained(encoder)
 
     def test_an_encoder_is_no_rationale_model(self, tmp_path):
         AutoModel.from_config(ENCODERS["bert"].config()).save_pretrained(tmp_path)

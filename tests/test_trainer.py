@@ -467,6 +467,14 @@ def test_a_missing_tokenizer_is_told(tmp_path):
         RationaleTrainer(model=make_model()[0], args=make_args(tmp_path), train_dataset=toy_reviews(4))
 
 
+def test_several_gpus_in_one_process_are_told(tmp_path):
+    model, tokenizer = make_model()
+    args = make_args(tmp_path)
+    args._n_gpu = 2
+    with pytest.raises(ValueError, match=r"One process sees 2 GPUs.*accelerate launch"):
+        RationaleTrainer(model=model, args=args, processing_class=tokenizer)
+
+
 def test_a_loss_function_of_ones_own_is_told(tmp_path):
     model, tokenizer = make_model()
     with pytest.raises(ValueError, match=r"override RationaleTrainer\.objective"):
