@@ -87,8 +87,8 @@ class ScriptArguments:
         default="{}",
         metadata={
             "help": "JSON: fields of a pretrained encoder's own configuration, to override them, such as "
-            "attention_probs_dropout_prob: on long texts, 0 is several times as fast where fused attention kernels "
-            "have no dropout, as on a CPU."
+            "attention_probs_dropout_prob: 0 is faster on long texts where fused attention has no dropout, as on a "
+            "CPU."
         },
     )
     data_dir: str | None = field(default=None, metadata={"help": "Where the corpus is."})
