@@ -465,7 +465,7 @@ def test_states_and_weights_are_those_of_the_whole_text():
     torch.testing.assert_close(model(**batch, rationale_ratio=0.3).logits, output.logits, **TOLERANCE)
 
 
-@pytest.mark.parametrize("name", ["plmr-bert-token", "bert-attention-word"])
+@pytest.mark.parametrize("name", ["plmr-bert-token", "plmr-mpnet-token", "bert-attention-word"])
 @torch.no_grad()
 def test_compiled_in_one_graph_is_eager(name: str):
     # As a whole: shapes stay, and so nothing is shortened.
