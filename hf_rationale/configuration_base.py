@@ -37,8 +37,9 @@ class RationaleBaseConfig(PreTrainedConfig):
         temperature (`float`, *optional*, defaults to 1.0):
             Temperature of the Gumbel-softmax.
         rationale_threshold (`float`, *optional*, defaults to 0.5):
-            At evaluation a token is selected where its score reaches this threshold. 0.5 is argmax;
-            [`RationaleTrainer`] calibrates it on the validation set.
+            At evaluation a token is selected where its score reaches this threshold. 0.5 is argmax where there is one
+            stage of extraction; a score of PLMR is the product of its stages' probabilities, so that 0.5 is far more
+            than argmax. [`RationaleTrainer`] calibrates it on the validation set.
         classifier_dropout (`float`, *optional*, defaults to 0.2):
             Dropout before the heads of both players.
         special_token_ids (`list[int]`, *optional*):

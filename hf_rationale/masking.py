@@ -164,10 +164,11 @@ class _MaskedSoftmax(torch.autograd.Function):
     def forward(ctx, scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         # The largest visible score is taken off, so that visible weights cannot underflow; hidden ones are capped, so
         # that they cannot overflow.
-        largest = scores.masked_fill(mask == 0, torch.finfo(scores.dtype).min).amax(-1, keepdim=True)
+        outside = torch.finfo(scores.dtype).min  # also the score of what may not be attended to
+        largest = scores.masked_fill(mask == 0, outside).amax(-1, keepdim=True)
         weights = (scores - largest).clamp_(max=50.0).exp_()
         total = (weights * mask).sum(-1, keepdim=True)
-        weights /= total.masked_fill(total == 0, torch.inf)  # where nothing is visible, nothing is read
+        weights /= total.masked_fill(largest == outside, torch.inf)  # where nothing is visible, nothing is read
         ctx.save_for_backward(weights, mask)
         return weights * mask
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel
-from transformers.utils import logging
+from transformers.utils import cached_file, logging
 
 from .configuration_base import RationaleBaseConfig
 from .masking import (
@@ -30,6 +30,9 @@ from .modeling_outputs import Prediction, RationaleClassifierOutput, RationaleIn
 
 
 logger = logging.get_logger(__name__)
+
+# Beside an adapter, whose folder is no model's: a config.json would make transformers look for the weights there.
+ADAPTER_CONFIG_NAME = "rationale_config.json"
 
 
 class RationalePreTrainedModel(PreTrainedModel):
@@ -77,6 +80,18 @@ class RationalePreTrainedModel(PreTrainedModel):
         for parameter in (loaded[0] if isinstance(loaded, tuple) else loaded).parameters():
             if parameter.device.type == "cpu" and parameter.data_ptr() % 64:
                 parameter.data = parameter.data.clone()
+        return loaded
+
+    def load_adapter(self, peft_model_id: str | None = None, *args, **kwargs):
+        """Load an adapter, and with it the threshold that was calibrated for it."""
+        loaded = super().load_adapter(peft_model_id, *args, **kwargs)
+        if peft_model_id is not None:
+            source = dict(kwargs.get("adapter_kwargs") or {}, local_files_only=kwargs.get("local_files_only", False))
+            path = cached_file(
+                peft_model_id, ADAPTER_CONFIG_NAME, _raise_exceptions_for_missing_entries=False, **source
+            )
+            if path is not None:
+                self.config.rationale_threshold = type(self.config).from_json_file(path).rationale_threshold
         return loaded
 
     @property
@@ -287,8 +302,8 @@ class RationalePreTrainedModel(PreTrainedModel):
                 raise ValueError(
                     f"{name} is of the shape of input_ids, {tuple(input_ids.shape)}; got {tuple(tensor.shape)}"
                 )
-        if input_ids.shape[1] == 0:
-            raise ValueError(f"The texts are empty: input_ids is of shape {tuple(input_ids.shape)}. Leave them out.")
+        if 0 in input_ids.shape:
+            raise ValueError(f"There is no text to read: input_ids is of shape {tuple(input_ids.shape)}.")
         limit = self.max_length
         if limit is not None and input_ids.shape[1] > limit:
             raise ValueError(

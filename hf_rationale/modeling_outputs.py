@@ -24,7 +24,9 @@ class RationaleClassifierOutput(ModelOutput):
         rationale_mask (`torch.FloatTensor` of shape `(batch_size, sequence_length)`):
             1 for selected tokens, else 0; always 0 at special tokens and padding.
         rationale_scores (`torch.FloatTensor` of shape `(batch_size, sequence_length)`):
-            The extractor's probability that a token belongs to the rationale; 0 at special tokens and padding.
+            The extractor's probability that a token belongs to the rationale: of several stages (PLMR), the product
+            of theirs, and 0 for what an earlier one has pruned, which no threshold brings back. 0 at special tokens
+            and padding.
         losses (`dict[str, torch.FloatTensor]`, *optional*, returned when `labels` is given):
             The components of `loss` by name, weights included, and the measured `sparsity`.
         hidden_states (`tuple(torch.FloatTensor)`, *optional*, returned when `output_hidden_states=True`):

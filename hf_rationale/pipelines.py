@@ -43,6 +43,8 @@ class RationaleClassificationPipeline(Pipeline):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         if not isinstance(self.model, RationalePreTrainedModel):
+            if hasattr(self.model, "merge_and_unload"):
+                raise ValueError("An adapter has to be merged first: pass model.merge_and_unload().")
             raise ValueError(
                 f"{type(self.model).__name__} selects no rationale. Train a rationale classifier from its encoder: "
                 "RationaleForSequenceClassification.from_encoder_pretrained(…)."

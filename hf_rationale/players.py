@@ -10,7 +10,7 @@ from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
 from .configuration_base import RationaleBaseConfig
 from .configuration_plmr import PlmrConfig
-from .masking import Units, encode_visible, mean_over_units
+from .masking import Units, encode_visible, mask_attention_in_training, mean_over_units
 from .modeling_outputs import Prediction, RationaleInputs
 
 
@@ -72,6 +72,8 @@ class PlmrExtractor(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """As [`Extractor`]'s, where no token attends to one that a stage before has pruned."""
         encoder = self.encoders[stage]
+        if self.training:
+            mask_attention_in_training(encoder)  # all parts share a config, and stage 0 runs before anything is masked
         if stage == 0:
             visible, tokens = inputs.attention_mask, encoder_inputs(encoder, inputs)
         else:

@@ -22,15 +22,13 @@ from .data.encoding import NO_WORD, encode_rationale_dataset
 from .masking import calibrate_threshold, word_values
 from .methods.rnp import rnp
 from .metrics import classification_scores, rationale_f1
-from .modeling_base import RationalePreTrainedModel
+from .modeling_base import ADAPTER_CONFIG_NAME, RationalePreTrainedModel
 from .modeling_outputs import Prediction, RationaleClassifierOutput, RationaleInputs
 from .training_args import RationaleTrainingArguments
 
 
 logger = logging.get_logger(__name__)
 
-# Beside an adapter, whose folder is no model's: a config.json would make transformers look for the weights there.
-ADAPTER_CONFIG_NAME = "rationale_config.json"
 # In a checkpoint: the weights that are left out of the model itself.
 TRAINING_MODULES_NAME = "training_modules.safetensors"
 

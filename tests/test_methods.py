@@ -316,6 +316,14 @@ def test_nir_draws_common_words_more_often(tmp_path):
     assert (drawn == 5).float().mean() == pytest.approx(5 / 6, abs=0.03)
 
 
+def test_nir_trains_on_a_text_from_which_nothing_can_be_selected(tmp_path):
+    trainer = make_trainer(tmp_path, "nir", "bert")
+    ids = torch.tensor([trainer.model.config.special_token_ids[:2]])
+    output = trainer.objective(trainer.model.train(), trainer.model.prepare(ids, labels=torch.tensor([0])))
+    output.loss.backward()
+    assert output.rationale_mask.sum() == 0 and output.loss.isfinite()
+
+
 # --- A2I -------------------------------------------------------------------------------------------------------------
 
 

@@ -1,5 +1,6 @@
 """The pipeline: exact offsets in whatever text, the same result however the texts are given, clear errors."""
 
+import copy
 import json
 import logging
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 from common import ENCODERS
 from datasets import Dataset
+from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import BPE, WordPiece
 from transformers import BertForSequenceClassification, PreTrainedTokenizerFast, pipeline, set_seed
@@ -436,6 +438,13 @@ def test_bad_arguments_are_named(bert_pipe, arguments: dict, error: type, messag
         bert_pipe("the beer", **arguments)
     with pytest.raises(error, match=message):
         pipeline("rationale-classification", model=bert_pipe.model, tokenizer=bert_pipe.tokenizer, **arguments)
+
+
+def test_an_adapter_is_to_be_merged_first(bert_pipe):
+    adapter = LoraConfig(task_type="SEQ_CLS", target_modules=["query"])
+    model = get_peft_model(copy.deepcopy(bert_pipe.model), adapter)
+    with pytest.raises(ValueError, match=r"merged first.*merge_and_unload"):
+        pipeline("rationale-classification", model=model, tokenizer=bert_pipe.tokenizer)
 
 
 def test_another_model_is_refused(bert_pipe):

@@ -25,7 +25,7 @@ from hf_rationale import (
     compose,
 )
 from hf_rationale.configuration_plmr import SPLITTABLE
-from hf_rationale.methods.a2i import add_attacker
+from hf_rationale.methods.a2i import add_attacker, attack
 from hf_rationale.methods.rnp import rnp
 from hf_rationale.players import encoder_inputs
 from hf_rationale.regularizers import match
@@ -525,6 +525,25 @@ def test_gradient_checkpointing_changes_nothing(name: str, implementation: str):
     assert gradients[0].keys() == gradients[1].keys()
     for key, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][key], gradient, atol=1e-6, rtol=1e-5)
+
+
+def test_an_attacker_checkpoints_the_attention_that_it_has_run():
+    # Its parts are a copy, with a config of their own; before its first pass that says "eager".
+    batch, labels = CASES_BY_NAME["plmr-bert-token"].batch(random_texts(9, 14)), torch.tensor([0, 2])
+    model, gradients = plmr_model("bert", special_token_ids=[0, 1, 2, 3]), []
+    for checkpointing in (False, True):
+        model.set_attn_implementation("eager")
+        if checkpointing:
+            model.gradient_checkpointing_enable()
+        set_seed(3)
+        add_attacker(model)
+        model.train()
+        sum(attack(model, model.prepare(**batch, labels=labels), 0.2)[0].values()).backward()
+        gradients.append({name: weight.grad for name, weight in model.attacker.named_parameters()})
+        model.drop_training_modules()
+    for name, gradient in gradients[0].items():
+        if gradient is not None:
+            torch.testing.assert_close(gradients[1][name], gradient, atol=1e-6, rtol=1e-5)
 
 
 @torch.no_grad()

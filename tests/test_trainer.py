@@ -735,10 +735,12 @@ def test_a_lora_adapter_trains_saves_loads_and_merges(tmp_path):
     trainer.save_model(tmp_path / "adapter")
     saved = RationaleConfig.from_json_file(tmp_path / "adapter" / "rationale_config.json").rationale_threshold
     assert saved == threshold
-    loaded = AutoPeftModelForSequenceClassification.from_pretrained(tmp_path / "adapter", rationale_threshold=saved)
-
     batch = a_batch(trainer)
     expected = trainer.model.eval()(**batch)
+    automatic = AutoModelForSequenceClassification.from_pretrained(tmp_path / "adapter")
+    assert automatic.config.rationale_threshold == threshold
+    assert torch.equal(automatic(**batch).logits, expected.logits)
+    loaded = AutoPeftModelForSequenceClassification.from_pretrained(tmp_path / "adapter", rationale_threshold=saved)
     actual = loaded.eval()(**batch)
     assert torch.equal(actual.logits, expected.logits)
     assert torch.equal(actual.rationale_mask, expected.rationale_mask)

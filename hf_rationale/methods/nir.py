@@ -41,5 +41,7 @@ class NIRTrainer(RationaleTrainer):
 def noise_words(inputs: RationaleInputs) -> tuple[torch.Tensor, torch.LongTensor]:
     """For every place (batch, seq), noise uniform in [0, 1), and a token drawn from those of the batch."""
     tokens, selectable = inputs.tokens["input_ids"], inputs.units.selectable
-    drawn = selectable.flatten().float().multinomial(tokens.numel(), replacement=True)
+    weights = selectable.flatten().float()
+    weights = weights + (weights.sum() == 0)  # where nothing can be selected, nothing is replaced, whatever is drawn
+    drawn = weights.multinomial(tokens.numel(), replacement=True)
     return torch.rand(tokens.shape, device=tokens.device), tokens.flatten()[drawn].view_as(tokens)
