@@ -51,7 +51,7 @@ HOTEL_GRU = (
 )
 # Of 512 tokens, attention dropout alone would take most of the time on a CPU.
 MOVIES_MINILM = (
-    f"{MINILM} {MOVIES} --max_length 512 --per_device_train_batch_size 8 --num_train_epochs 4 "
+    f"{MINILM} {MOVIES} --max_length 512 --per_device_train_batch_size 8 --num_train_epochs 3 "
     """--encoder_config '{{"attention_probs_dropout_prob": 0}}'"""
 )
 # The flags of examples/train.py, but for the method and the seed. The same for every method.
