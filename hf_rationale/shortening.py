@@ -71,14 +71,15 @@ def group_by_length(lengths: list[int], call_cost: float) -> list[list[int]]:
     """
     order = sorted((row for row, length in enumerate(lengths) if length), key=lengths.__getitem__)
     # Rows of one length are never parted, so that groups begin and end where the length changes.
-    ends = [end for end in range(1, len(order)) if lengths[order[end]] > lengths[order[end - 1]]] + [len(order)]
+    count = len(order)
+    ends = [end for end in range(1, count + 1) if end == count or lengths[order[end]] > lengths[order[end - 1]]]
     # cost[i]: of the first i rows in this order; start[i]: where the last group among them begins.
     cost, start = {0: 0.0}, {}
-    for end in ends if order else []:
+    for end in ends:
         costs = {begin: so_far + call_cost + (end - begin) * lengths[order[end - 1]] for begin, so_far in cost.items()}
         start[end] = min(costs, key=costs.get)
         cost[end] = costs[start[end]]
-    groups, end = [], len(order)
+    groups, end = [], count
     while end:
         groups.append(order[start[end] : end])
         end = start[end]
