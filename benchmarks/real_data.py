@@ -2,11 +2,13 @@
 
     python benchmarks/real_data.py --data data --jobs 2                                    # everything
     python benchmarks/real_data.py --data data --only tweets --methods rnp n2r --seeds 0   # a part of it
+    python benchmarks/real_data.py --recorded --only tweets-minilm                         # what has been run
 
-Each run is `examples/train.py` in a process of its own, with one thread, as a user would type it. Runs that have
-their `eval_results.json` are not run again, so that this can be stopped and started. A table for each corpus goes to
-standard output; a row is the mean over the seeds, and the deviation where there is more than one. All methods have the
-same budget and settings; threshold and checkpoint are chosen on the validation set.
+Each run is `examples/train.py` in a process of its own, with one thread, as a user would type it, and leaves a line of
+scores in `--results`. What has its line there, or its `eval_results.json` in `--output`, is not run again, so that
+this can be stopped and started; to run all anew, name new ones. A table for each corpus goes to standard output; a row
+is the mean over the seeds, and the deviation where there is more than one. All methods have the same budget and
+settings; threshold and checkpoint are chosen on the validation set.
 """
 
 import argparse
@@ -17,6 +19,8 @@ import shlex
 import statistics
 import subprocess
 import sys
+from collections import defaultdict
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -33,8 +37,8 @@ RATEBEER = (
 )
 GRU = "--encoder gru --vectors {data}/glove/glove.6B.100d.txt.gz"
 # Eased by default: see examples/train.py.
-MINILM = "--encoder {minilm} --bf16 --use_cpu"
-MPNET = "--encoder {mpnet} --bf16 --use_cpu"
+MINILM = "--encoder {minilm} --use_cpu"
+MPNET = "--encoder {mpnet} --use_cpu"
 BEER = f"--dataset beer --data_dir {{data}}/beer --sparsity 0.15 --max_length 256 --data_description '{RATEBEER}'"
 EASED = "--full_text_weight 1 --initial_sparsity 0.6"  # an easy start; ours, not the papers'
 TWEETS = "--dataset tweets --data_dir {data}/tweets --sparsity 0.35"
@@ -67,20 +71,20 @@ CORPORA = {
     "beer-aroma-minilm": f"{MINILM} {BEER} --aspect aroma --num_train_epochs 4",
     "beer-palate-minilm": f"{MINILM} {BEER} --aspect palate --num_train_epochs 4",
     "movies-minilm": MOVIES_MINILM,
-    "tweets-mpnet": f"{MPNET} {TWEETS} --num_train_epochs 2",
+    "tweets-mpnet": f"{MPNET} {TWEETS} --num_train_epochs 1",
 }
 METHODS = ("rnp", "fr", "n2r", "n2r_mmi", "ver", "a2i", "fr+a2i", "n2r_mmi+ver")
 # PLMR splits an encoder by depth, which a GRU does not have.
 PRETRAINED_METHODS = ("rnp", "fr", "plmr", "plmr+n2r", "plmr+ver", "plmr+a2i")
+KEY = ("corpus", "method", "seed")
 COLUMNS = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced",
     "rationale_precision": "P",
-    "rationale_recall": "R",
     "rationale_f1": "F1",
-    "rationale_sparsity": "S",
-    "rationale_gold_sparsity": "gold share",
     "rationale_f1_over_oracle": "F1/oracle",
+    "rationale_sparsity": "S",
+    "validation_accuracy": "validation accuracy",
 }
 
 
@@ -106,12 +110,16 @@ def folder_of(output: Path, corpus: str, method: str, seed: int) -> Path:
 
 
 def run(corpus: str, method: str, seed: int, places: dict[str, str], output: Path) -> dict[str, float]:
-    """The test scores, the validation accuracy and the training time in seconds of one run."""
+    """The test scores, the validation accuracy and the minutes of training of one run."""
     folder = folder_of(output, corpus, method, seed)
     train(folder, method, seed, CORPORA[corpus].format(**places))
-    scores = read(folder, "eval")
-    validation, seconds = read(folder, "validation")["validation_accuracy"], read(folder, "train")["train_runtime"]
-    return {column: scores[f"eval_{column}"] for column in COLUMNS} | {"validation": validation, "seconds": seconds}
+    found = {
+        name.removeprefix("eval_"): value
+        for split in ("eval", "validation")
+        for name, value in read(folder, split).items()
+    }
+    scores = {column: round(found[column], 4) for column in COLUMNS}
+    return scores | {"minutes": round(read(folder, "train")["train_runtime"] / 60, 1)}
 
 
 def read(folder: Path, split: str) -> dict[str, float]:
@@ -123,33 +131,59 @@ def main():
     parser.add_argument("--data", default=os.environ.get("HF_RATIONALE_DATA", "data"), help="folder of the corpora")
     parser.add_argument("--minilm", default="sentence-transformers/all-MiniLM-L6-v2", help="its folder or Hub id")
     parser.add_argument("--mpnet", default="sentence-transformers/all-mpnet-base-v2", help="its folder or Hub id")
-    parser.add_argument("--output", type=Path, default=Path("outputs", "real_data"))
+    parser.add_argument("--output", type=Path, default=Path("outputs", "real_data"), help="folder of the models")
+    parser.add_argument(
+        "--results", type=Path, default=Path(__file__).with_suffix(".jsonl"), help="a line for each run"
+    )
     parser.add_argument("--only", nargs="*", default=list(CORPORA), choices=list(CORPORA), help="these corpora")
     parser.add_argument("--methods", nargs="*", help="with flags of their own if any: 'n2r --schedule alternating'")
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
+    parser.add_argument("--recorded", action="store_true", help="run nothing, tabulate what there is")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     options = parser.parse_args()
 
     places = {"data": options.data, "minilm": options.minilm, "mpnet": options.mpnet}
-    methods = {
-        corpus: options.methods or (PRETRAINED_METHODS if corpus.endswith(("-minilm", "-mpnet")) else METHODS)
-        for corpus in options.only
-    }
+    scores = recorded(options.results)
     # Seed by seed, so that stopping early leaves all the methods with the same number of them.
-    jobs = [(corpus, method, seed) for corpus in options.only for seed in options.seeds for method in methods[corpus]]
+    jobs = [
+        (corpus, method, seed)
+        for corpus in options.only
+        for seed in options.seeds
+        for method in options.methods or methods_of(corpus, scores if options.recorded else ())
+        if not options.recorded or (corpus, method, seed) in scores
+    ]
+    missing = [job for job in jobs if job not in scores]
     with ThreadPoolExecutor(options.jobs) as pool:
-        done = pool.map(lambda job: run(*job, places, options.output), jobs)
-        scores = dict(zip(jobs, tqdm(done, total=len(jobs), desc="runs"), strict=True))
+        runs = pool.map(lambda job: run(*job, places, options.output), missing)
+        for job, result in zip(missing, tqdm(runs, total=len(missing), desc="runs", disable=not missing), strict=True):
+            scores[job] = result
+            with open(options.results, "a") as file:
+                file.write(json.dumps(dict(zip(KEY, job, strict=True)) | result) + "\n")
 
-    for corpus in options.only:
-        print(f"\n**{corpus}**, {len(options.seeds)} seeds\n")
-        print(f"| method | {' | '.join(COLUMNS.values())} | validation accuracy | minutes |")
-        print("|---|" + "---|" * (len(COLUMNS) + 2))
-        for method in methods[corpus]:
-            runs = [scores[corpus, method, seed] for seed in options.seeds]
-            cells = [mean([run[column] for run in runs], 3) for column in (*COLUMNS, "validation")]
-            minutes = mean([run["seconds"] / 60 for run in runs], 1)
-            print(f"| {method} | {' | '.join(cells)} | {minutes} |")
+    rows = defaultdict(lambda: defaultdict(list))
+    for job in jobs:
+        corpus, method, _ = job
+        rows[corpus][method].append(scores[job])
+    for corpus in rows:
+        print(f"\n**{corpus}**\n")
+        print(f"| method | seeds | {' | '.join(COLUMNS.values())} | minutes |")
+        print("|---|---|" + "---|" * (len(COLUMNS) + 1))
+        for method, runs in rows[corpus].items():
+            cells = [mean([run[column] for run in runs], 3) for column in COLUMNS]
+            minutes = mean([run["minutes"] for run in runs], 1)
+            print(f"| {method} | {len(runs)} | {' | '.join(cells)} | {minutes} |")
+
+
+def methods_of(corpus: str, scores: Iterable[tuple[str, str, int]]) -> list[str]:
+    """What is run on a corpus where nothing else is asked for, and what else is among `scores`."""
+    methods = PRETRAINED_METHODS if corpus.endswith(("-minilm", "-mpnet")) else METHODS
+    return list(dict.fromkeys([*methods, *(method for scored, method, _ in scores if scored == corpus)]))
+
+
+def recorded(results: Path) -> dict[tuple[str, str, int], dict[str, float]]:
+    """The runs that have a line in `results`."""
+    lines = results.read_text().splitlines() if results.exists() else []
+    return {tuple(run[name] for name in KEY): run for run in map(json.loads, lines)}
 
 
 def mean(values: list[float], digits: int) -> str:

@@ -15,7 +15,7 @@ class RationaleTrainingArguments(TrainingArguments):
     r"""
     [`~transformers.TrainingArguments`] with what selecting needs. Other defaults that differ: the model is evaluated
     and saved after every epoch, and the checkpoint with the best validation accuracy is kept and loaded at the end;
-    batches are grouped by length; no column is dropped.
+    one checkpoint is kept beside it; batches are grouped by length; no column is dropped.
 
     Args:
         max_length (`int`, *optional*):

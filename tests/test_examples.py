@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from conftest import REPOSITORY
@@ -14,6 +15,7 @@ from huggingface_hub.errors import StrictDataclassError
 from training_common import BACKBONES
 
 from hf_rationale import PlmrForSequenceClassification, RationaleForSequenceClassification
+from hf_rationale.data import DESCRIPTIONS
 
 
 TRAIN = REPOSITORY / "examples" / "train.py"
@@ -42,13 +44,17 @@ def run(*command: str, cwd: Path) -> str:
     return result.stdout
 
 
-def call_train(monkeypatch, *flags: str):
-    """The script within this process."""
+def load_train() -> ModuleType:
     spec = importlib.util.spec_from_file_location("train_example", TRAIN)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def call_train(monkeypatch, *flags: str):
+    """The script within this process."""
     monkeypatch.setattr(sys, "argv", [str(TRAIN), *flags])
-    module.main()
+    load_train().main()
 
 
 def check_model_folder(folder: Path):
@@ -182,6 +188,10 @@ def test_train_splits_an_encoder(tmp_path, monkeypatch):
     assert isinstance(model, PlmrForSequenceClassification)
     assert model.config.encoder_config.attention_probs_dropout_prob == 0.05
     check_snippet(card, tmp_path)
+
+
+def test_every_corpus_has_a_text_for_its_card():
+    assert set(load_train().EXAMPLES) == set(DESCRIPTIONS)
 
 
 @pytest.mark.parametrize(

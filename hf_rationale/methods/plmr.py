@@ -12,7 +12,7 @@ class PLMRTrainer(RationaleTrainer):
         min_{E,P} L_r + w L_x + λ h(L_r − L_x) + L_s      (17)
 
     All of it is the model's: [`PlmrForSequenceClassification`] has the layers, [`PlmrConfig`] the weights. The other
-    methods train that model as well, alone or composed with this one, which refuses any other.
+    methods but FR train that model as well, alone or composed with this one, which refuses any other.
     """
 
     description = "PLMR: one encoder split by depth, regularized by its own prediction from the full text."
