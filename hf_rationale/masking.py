@@ -16,7 +16,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .compat import AttentionInterface, AttentionMaskInterface, sdpa_mask
-from .shortening import can_shorten, encode_shortened
+from .shortening import can_shorten, counts_windows_by_index, encode_shortened
 
 
 class Units(NamedTuple):
@@ -252,6 +252,8 @@ def encode_visible(
     weights (see [`masked_attention`]).
     """
     if not visible.requires_grad:
+        if counts_windows_by_index(encoder) and visible is not attention_mask:
+            mask_attention_in_training(encoder)  # or a window would be as many visible tokens, however far apart
         if can_shorten(encoder, inputs):
             return BaseModelOutput(encode_shortened(encoder, visible, **inputs))
         return encoder(attention_mask=visible.long(), **inputs)

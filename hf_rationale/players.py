@@ -25,7 +25,8 @@ class MaskPredictor(nn.Module):
 
     def forward(self, hidden: torch.Tensor, units: Units) -> torch.Tensor:
         """Logits (batch, seq, 2) of states (batch, seq, hidden), equal within a unit."""
-        return mean_over_units(self.selector(self.dropout(self.norm(hidden))), units)
+        # In float32: padding is a unit as well, and the sum over a long one is beyond float16, which ends in NaN.
+        return mean_over_units(self.selector(self.dropout(self.norm(hidden))).float(), units)
 
     def reset_parameters(self):
         self.norm.reset_parameters()

@@ -21,15 +21,19 @@ _CALL_COST_ELSEWHERE = 4096
 
 def can_shorten(encoder: nn.Module, inputs: dict[str, Any]) -> bool:
     """Whether [`encode_shortened`] does what an attention mask would. While a graph is traced, shapes stay."""
-    windows_by_index = encoder.config.model_type == "modernbert" and "flash" in encoder.config._attn_implementation
     return (
         not encoder.training
         and encoder.config.model_type in SHORTENABLE
-        and not windows_by_index
+        and not counts_windows_by_index(encoder)
         and all(isinstance(value, torch.Tensor) for value in inputs.values())  # no states or weights to be returned
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
     )
+
+
+def counts_windows_by_index(encoder: nn.Module) -> bool:
+    """Whether the attention's windows are counted among the tokens that are left, not by their places in the text."""
+    return encoder.config.model_type == "modernbert" and "flash" in encoder.config._attn_implementation
 
 
 def encode_shortened(encoder: nn.Module, visible: torch.Tensor, **inputs: torch.Tensor) -> torch.Tensor:

@@ -294,7 +294,7 @@ class RationaleTrainer(Trainer):
         for batch in self.get_eval_dataloader():
             batch = self._prepare_inputs(batch)
             inputs = model.prepare(**{k: v for k, v in batch.items() if k not in ("rationale", "labels")})
-            with self.compute_loss_context_manager():
+            with self.accelerator.autocast():  # scores as evaluation has them: autocast wraps forward, not this half
                 selection = model.select(inputs)
             batch_scores = selection.scores.masked_fill(~inputs.units.first, -1.0)
             batch_scores = self.accelerator.pad_across_processes(batch_scores, dim=1, pad_index=-1.0)

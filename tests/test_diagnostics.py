@@ -156,6 +156,13 @@ def test_the_gradient_is_the_slope_along_each_direction(tmp_path, backbone):
     assert report.norms == pytest.approx(sorted(slopes), rel=1e-3)
 
 
+def test_the_gradient_is_taken_whatever_precision_cudnn_is_set_to(tmp_path, monkeypatch):
+    model, tokenizer = a_model(tmp_path, "gru")
+    monkeypatch.setattr(torch.backends, "fp32_precision", "ieee")  # what TrainingArguments(tf32=False) sets on a GPU
+    assert lipschitz(model, toy_reviews(5, seed=6), tokenizer, **OPTIONS).norms
+    assert not any(module.training for module in model.modules())
+
+
 def slope(model, tokenizer, words, kept, step=1e-5) -> float:
     """‖mean over the rationale's tokens of ∇p‖, by moving all of these tokens' vectors along each direction."""
     special = torch.tensor(tokenizer.all_special_ids)

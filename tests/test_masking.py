@@ -16,6 +16,7 @@ from hf_rationale.masking import (
     _weights_multiplied,
     budget_mask,
     calibrate_threshold,
+    encode_visible,
     masked_attention,
     mean_over_units,
     sample_mask,
@@ -341,6 +342,19 @@ def test_large_score_gaps_stay_finite(gap: float, largest_is_visible: bool, dtyp
     assert visible.grad.abs().max() <= 4 * 2 * (value.max() - value.min())
     expected = value[0, 0, 1] if largest_is_visible else value[0, 0, [0, 2]].float().mean(0).to(dtype)
     torch.testing.assert_close(output[0, 0, 0], expected, atol=1e-2, rtol=0)
+
+
+def test_windows_are_counted_by_place_under_flash_attention_too():
+    # Its kernels are told which tokens are left, and not where these stood. None runs here: what hides tokens is not
+    # left to them.
+    encoder = AutoModel.from_config(ENCODERS["modernbert"].config(), attn_implementation="sdpa").eval()
+    ids = torch.randint(5, 20, (2, 12))
+    everything, visible = torch.ones(2, 12), torch.zeros(2, 12)
+    visible[:, [0, 1, 4, 9]] = 1
+    expected = encode_visible(encoder, visible, everything, input_ids=ids).last_hidden_state
+    encoder.config._attn_implementation = "flash_attention_2"
+    found = encode_visible(encoder, visible, everything, input_ids=ids).last_hidden_state
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
 def test_where_nothing_is_visible_nothing_is_read(attention_inputs):

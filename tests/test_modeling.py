@@ -27,7 +27,8 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from hf_rationale import GruConfig, GruModel, PlmrConfig, RationaleConfig, RationaleForSequenceClassification
-from hf_rationale.players import pool
+from hf_rationale.masking import word_units
+from hf_rationale.players import MaskPredictor, pool
 
 
 Batch = dict[str, torch.Tensor]
@@ -863,3 +864,12 @@ def test_two_encoders_cannot_be_shared():
     other.num_hidden_layers += 1
     with pytest.raises(ValueError, match="extractor_config and predictor_config differ"):
         RationaleConfig(extractor_config=config.extractor_config, predictor_config=other, share_encoder=True)
+
+
+def test_long_padding_does_not_overflow_in_half_precision():
+    predictor = MaskPredictor(RationaleConfig(), 2).half().eval()
+    nn.init.constant_(predictor.selector.bias, 20.0)
+    word_ids = torch.full((1, 8000), -1)
+    word_ids[0, 0] = 0
+    units = word_units(word_ids, word_ids >= 0)  # 7,999 times 20 is beyond float16
+    assert predictor(torch.randn(1, 8000, 2).half(), units).softmax(-1).isfinite().all()

@@ -356,6 +356,20 @@ def test_calibration_meets_the_asked_sparsity(tmp_path, method, backbone):
         assert trainer.evaluate()["eval_rationale_sparsity"] == chosen / units
 
 
+def test_calibration_scores_in_the_precision_of_evaluation(tmp_path):
+    trainer = make_trainer(tmp_path, backbone="bert", bf16=True)
+    precisions, select = [], trainer.model.select
+
+    def observed(*args, **kwargs):
+        precisions.append(torch.is_autocast_enabled("cpu"))
+        return select(*args, **kwargs)
+
+    trainer.model.select = observed
+    trainer.calibrate()
+    trainer.evaluate(trainer.eval_dataset)
+    assert len(precisions) >= 2 and all(precisions)
+
+
 def test_evaluating_another_dataset_does_not_calibrate(tmp_path):
     trainer = make_trainer(tmp_path)
     trainer.evaluate()

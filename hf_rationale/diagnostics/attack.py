@@ -90,7 +90,7 @@ class AttackTrainer(RationaleTrainer):
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         model = self.accelerator.unwrap_model(model)
         inputs = self._prepare_inputs(inputs)
-        with torch.no_grad(), self.compute_loss_context_manager():
+        with torch.no_grad(), self.accelerator.autocast():
             batch = model.prepare(**{name: value for name, value in inputs.items() if name != "rationale"})
             attacked = model.select(batch, rationale_ratio=model.config.sparsity, extractor=model.attacker).mask
             random = budget_mask(torch.rand_like(attacked), batch.units, ratio=model.config.sparsity)

@@ -85,11 +85,13 @@ def _gradient(model: RationalePreTrainedModel, inputs: RationaleInputs, mask: to
         return vectors[-1]
 
     hook = model.reader.get_input_embeddings().register_forward_hook(open_to_gradients)
+    for module in model.reader.modules():
+        if isinstance(module, nn.RNNBase):
+            module.training = True  # cuDNN has no backward pass for a GRU at rest; it has no dropout of its own
     try:
-        # Asked for its states, an encoder reads all positions at once, so there is one gradient for each. cuDNN has no
-        # backward pass for a GRU at rest.
+        # Asked for its states, an encoder reads all positions at once, so there is one gradient for each.
         inputs = inputs._replace(options={"output_hidden_states": True})
-        with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
+        with torch.enable_grad():
             probability = model.predict(inputs, mask).logits.float().softmax(-1).amax(-1)
             return torch.autograd.grad(probability.sum(), vectors)[0]
     finally:
