@@ -118,7 +118,7 @@ def run(corpus: str, method: str, seed: int, places: dict[str, str], output: Pat
         for split in ("eval", "validation")
         for name, value in read(folder, split).items()
     }
-    scores = {column: round(found[column], 4) for column in COLUMNS}
+    scores = {column: round(found[column], 6) for column in COLUMNS}
     return scores | {"minutes": round(read(folder, "train")["train_runtime"] / 60, 1)}
 
 

@@ -112,6 +112,20 @@ def test_an_attack_succeeds_where_there_is_something_to_succeed_with(tmp_path):
     assert set(report.by_class) == {"LABEL_0", "LABEL_1"}
 
 
+def test_the_audit_is_in_one_precision(tmp_path, monkeypatch):
+    trainer = make_trainer(tmp_path / "model", backbone="bert")  # what one Trainer has prepared, no other does anew
+    model, tokenizer = trainer.model, trainer.processing_class
+    precisions, predict = {True: set(), False: set()}, type(model).predict
+
+    def observed(self, *args, **kwargs):
+        precisions[torch.is_grad_enabled()].add(torch.is_autocast_enabled("cpu"))
+        return predict(self, *args, **kwargs)
+
+    monkeypatch.setattr(type(model), "predict", observed)
+    audit(model, attack_args(tmp_path, bf16=True), toy_reviews(32), toy_reviews(16, seed=3), tokenizer)
+    assert precisions == {True: {True}, False: {True}}  # while the attacker is trained, and when it is measured
+
+
 def test_choosing_a_checkpoint_of_the_attacker_is_told(tmp_path):
     model, tokenizer = a_model(tmp_path)
     args = attack_args(tmp_path, eval_strategy="epoch", save_strategy="epoch", load_best_model_at_end=True)
