@@ -6,31 +6,41 @@ Importing this package registers its models with the Auto classes and its pipeli
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
 from .compat import PIPELINE_REGISTRY
-from .configuration_gru import GruConfig
-from .configuration_plmr import PlmrConfig
-from .configuration_rationale import RationaleConfig
-from .data import RationaleDataCollator, load_rationale_dataset
+from .data import load_rationale_dataset
+from .encoders.configuration_gru import GruConfig
+from .encoders.modeling_gru import GruModel
+from .encoders.tokenization_word_level import word_level_tokenizer
 from .evaluation import evaluate_rationales
-from .methods.a2i import A2ITrainer
-from .methods.composition import compose
-from .methods.fr import FRTrainer
-from .methods.n2r import N2RMMITrainer, N2RTrainer
-from .methods.nir import NIRTrainer
-from .methods.plmr import PLMRTrainer
-from .methods.ver import VERTrainer
-from .modeling_gru import GruModel
-from .modeling_outputs import RationaleClassifierOutput
-from .modeling_plmr import PlmrForSequenceClassification
-from .modeling_rationale import RationaleForSequenceClassification
-from .pipelines import RationaleClassificationPipeline
-from .tokenization_word_level import word_level_tokenizer
+from .methods import (
+    METHODS,
+    A2ITrainer,
+    FRTrainer,
+    N2RArguments,
+    N2RMMITrainer,
+    N2RTrainer,
+    NIRArguments,
+    NIRTrainer,
+    PLMRArguments,
+    PLMRTrainer,
+    RNPTrainer,
+    VERArguments,
+    VERTrainer,
+    compose,
+)
+from .modeling.outputs import RationaleClassifierOutput
+from .text.collator import RationaleDataCollator
+from .text.configuration_plmr import PlmrConfig
+from .text.configuration_rationale import RationaleConfig
+from .text.encoding import encode_rationale_dataset
+from .text.modeling_plmr import PlmrForSequenceClassification
+from .text.modeling_rationale import RationaleForSequenceClassification
+from .text.pipeline import RationaleClassificationPipeline
 from .trainer import RationaleTrainer
 from .training_args import RationaleTrainingArguments
+from .version import __version__
 
 
-__version__ = "0.1.0"
-
-AutoConfig.register("gru", GruConfig)
+AutoConfig.register(GruConfig.model_type, GruConfig)
 AutoModel.register(GruConfig, GruModel)
 AutoConfig.register("rationale", RationaleConfig)
 AutoModelForSequenceClassification.register(RationaleConfig, RationaleForSequenceClassification)
@@ -42,20 +52,8 @@ PIPELINE_REGISTRY.register_pipeline(
     pt_model=AutoModelForSequenceClassification,
     type="text",
 )
-# Saving a pipeline would otherwise tell its readers to run code from the model's folder; this package is that code.
+# A saved pipeline would otherwise ask its users to run code from the model's folder, but the code is in this package.
 del RationaleClassificationPipeline._registered_impl
-
-# The trainers by the name of their method, as on the command line.
-METHODS = {
-    "rnp": RationaleTrainer,
-    "fr": FRTrainer,
-    "n2r": N2RTrainer,
-    "n2r_mmi": N2RMMITrainer,
-    "ver": VERTrainer,
-    "a2i": A2ITrainer,
-    "nir": NIRTrainer,
-    "plmr": PLMRTrainer,
-}
 
 __all__ = [
     "METHODS",
@@ -63,12 +61,16 @@ __all__ = [
     "FRTrainer",
     "GruConfig",
     "GruModel",
+    "N2RArguments",
     "N2RMMITrainer",
     "N2RTrainer",
+    "NIRArguments",
     "NIRTrainer",
+    "PLMRArguments",
     "PLMRTrainer",
     "PlmrConfig",
     "PlmrForSequenceClassification",
+    "RNPTrainer",
     "RationaleClassificationPipeline",
     "RationaleClassifierOutput",
     "RationaleConfig",
@@ -76,8 +78,11 @@ __all__ = [
     "RationaleForSequenceClassification",
     "RationaleTrainer",
     "RationaleTrainingArguments",
+    "VERArguments",
     "VERTrainer",
+    "__version__",
     "compose",
+    "encode_rationale_dataset",
     "evaluate_rationales",
     "load_rationale_dataset",
     "word_level_tokenizer",

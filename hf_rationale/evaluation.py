@@ -18,15 +18,14 @@ from datasets import Dataset
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
-import hf_rationale
-
 from .data.eraser_predictions import EraserInstance, EraserPrediction, numbered_instances, write_eraser_predictions
 from .diagnostics import failure_rate, gold_against_selected, gold_replacement, homogeneity, lipschitz
 from .faithfulness import faithfulness
 from .metrics import bootstrap_intervals, classification_scores, rationale_scores
-from .modeling_base import RationalePreTrainedModel
+from .modeling.base import RationalePreTrainedModel
 from .reading import NotMeasurableError, Rationales, encode, encode_labelled, read_rationales
 from .report import NOT_MEASURED, RationaleReport
+from .version import __version__
 
 
 REPORT_NAME = "report.json"
@@ -140,7 +139,7 @@ class _Subject:
     def fingerprint(self) -> str:
         """Of all that the figures depend on."""
         digest = hashlib.blake2b(digest_size=16)
-        digest.update(f"{hf_rationale.__version__} {self.model.config.to_json_string(use_diff=False)}".encode())
+        digest.update(f"{__version__} {self.model.config.to_json_string(use_diff=False)}".encode())
         for name, weight in sorted(self.model.state_dict().items()):
             if not name.startswith(tuple(f"{module}." for module in self.model.training_modules)):
                 digest.update(name.encode())
@@ -158,7 +157,7 @@ class _Subject:
             "texts with marked rationales": len(self.marked),
             "threshold": config.rationale_threshold,
             "max length": self.options["max_length"] or self.model.max_length,
-            "hf_rationale": hf_rationale.__version__,
+            "hf_rationale": __version__,
             "transformers": transformers.__version__,
             "torch": torch.__version__,
         }

@@ -1,7 +1,8 @@
-"""Faithfulness of a model's own explanations, or of anybody's: words are taken away, and the decision looked at."""
+"""Faithfulness: how the prediction changes if words are removed, for a model's own scores or those of any explainer."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,8 +12,9 @@ from tqdm.auto import trange
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .metrics.faithfulness import AOPC_RATIOS, faithfulness_scores
-from .modeling_base import RationalePreTrainedModel, count_positions
-from .reading import at_rest, encode, read_batches, read_rationales
+from .modeling.base import RationalePreTrainedModel
+from .reading import encode, evaluation_mode, read_batches, read_rationales
+from .text.encoders import count_positions
 
 
 @torch.no_grad()
@@ -27,43 +29,49 @@ def faithfulness(
     max_length: int | None = None,
 ) -> dict[str, float | dict[str, float]]:
     r"""
-    Comprehensiveness and sufficiency (ERASER, section 4.2) of word scores: what becomes of the predicted label's
-    probability without the best-scored words, and with them alone. At a ratio of .1, the best tenth of a text's words
-    are taken, rounded up; of equal scores, those that come first.
+    Comprehensiveness and sufficiency (ERASER, section 4.2) of word scores: the change of the predicted label's
+    probability if the best-scored words are removed, and if only they are kept. At a ratio of .1, the best tenth of a
+    text's words are taken, rounded up. Among equal scores the first words are taken.
 
-    Of a rationale model, it is the *predictor* that is looked at: it reads all words, all but the best-scored, and
-    these alone, by its mask. Of a plain classifier, words are deleted from the text; where nothing is left, not even a
-    special token, no label is likelier than another.
+    For a rationale model, the *predictor* is measured: with masks, it reads all words, all words but the best-scored,
+    and the best-scored only. For a plain classifier, words are deleted from the text. If nothing is left, not even a
+    special token, all labels are equally likely.
 
     Args:
         model: a rationale model, or any sequence classifier of transformers.
-        dataset: texts as lists of words (`tokens`; `query` where there is one).
-        tokenizer: the model's.
-        scores: for every word of every text, how much it speaks for the decision: of LIME, gradients, attention, … A
-            rationale model has its extractor's by default.
+        dataset: what the model can encode. For a plain classifier, texts as lists of words (`tokens`, and `query` if
+            there is one).
+        tokenizer: the model's tokenizer.
+        scores: for every word of every text, how much it speaks for the prediction, such as the scores of LIME,
+            gradients or attention. For a rationale model, the default are the scores of its extractor.
         ratios: the shares of the words to take.
-        batch_size: texts at a time.
-        max_length: cut texts to so many tokens; by default to what the model can read. Words that are cut off count
-            for nothing.
+        batch_size: the number of texts in a batch.
+        max_length: cut texts to this number of tokens. By default to what the model can read. Words that are cut off
+            are ignored.
 
     Returns:
         as of [`~metrics.faithfulness_scores`].
 
     Raises:
-        ValueError: where scores are missing, or not one for each word; where a plain classifier has one label.
+        ValueError: if scores are missing or not one for each word, or if a plain classifier has only one label.
     """
-    if "tokens" not in dataset.column_names:
-        raise ValueError(f"Words are taken away: a column 'tokens' is needed, and there are {dataset.column_names}.")
+    rationale_model = isinstance(model, RationalePreTrainedModel)
+    if not rationale_model and "tokens" not in dataset.column_names:
+        raise ValueError(
+            f"Words are removed, so the dataset needs a column 'tokens', but it has {dataset.column_names}."
+        )
     if scores is not None:
-        lengths = [len(words) for words in dataset["tokens"]]
+        lengths = [len(marks) for marks in encode(dataset, tokenizer, model, max_length)["rationale"]]
         if len(scores) != len(lengths):
-            raise ValueError(f"scores has an entry for each of the {len(lengths)} texts; got {len(scores)}")
+            raise ValueError(f"scores must have an entry for each of the {len(lengths)} texts, but has {len(scores)}")
         for row, (own, length) in enumerate(zip(scores, lengths, strict=True)):
             if len(own) != length or not np.isfinite(np.asarray(own, dtype=float)).all():
-                raise ValueError(f"Text {row} has {length} words; its scores are {len(own)} numbers, or not finite.")
-    elif not isinstance(model, RationalePreTrainedModel):
-        raise ValueError("A plain classifier has no scores of its own: pass scores, one for each word.")
-    take = _with_masks if isinstance(model, RationalePreTrainedModel) else _with_deletions
+                raise ValueError(
+                    f"Text {row} has {length} words, but {len(own)} scores, or scores that are not finite."
+                )
+    elif not rationale_model:
+        raise ValueError("A plain classifier has no scores of its own. Pass scores, one for each word.")
+    take = _with_masks if rationale_model else _with_deletions
     readings = take(model, dataset, tokenizer, scores, ratios, batch_size, max_length)
     return faithfulness_scores(readings[0], readings[1::2], readings[2::2], ratios)
 
@@ -84,24 +92,25 @@ def classify(
 
 
 def _with_masks(model, dataset, tokenizer, scores, ratios, batch_size, max_length) -> np.ndarray:
-    """(1 + 2 · ratios, texts, labels): of all words, and for each ratio without the best-scored and of these alone."""
+    """Probabilities (1 + 2 · ratios, texts, labels): with all words, and for each ratio without the best-scored words
+    and with only these."""
     dataset = encode(dataset, tokenizer, model, max_length)
     readings = np.zeros((1 + 2 * len(ratios), len(dataset), model.config.num_labels))
-    for batch in read_batches(model, dataset, tokenizer, batch_size, "taking words away"):
+    for batch in read_batches(model, dataset, tokenizer, batch_size, "removing words"):
         if scores is None:
-            own = batch.words_of(model.select(batch.inputs).scores).cpu().numpy()
+            own = batch.marks_of(model.select(batch.inputs).scores).cpu().numpy()
         else:
-            own = np.zeros(batch.words.shape)
+            own = np.zeros(batch.readable.shape)
             for values, row in zip(own, batch.rows, strict=True):
                 values[: len(scores[row])] = scores[row]
-        words = batch.words.cpu().numpy()
+        words = batch.readable.cpu().numpy()
         masks = [words]
         for ratio in ratios:
             best = _best(np.where(words, own, -np.inf), words.sum(1), ratio)
             masks += [words & ~best, best]
         for i, mask in enumerate(masks):
-            tokens = batch.tokens_of(torch.from_numpy(mask).long().to(batch.word_ids.device))
-            readings[i, batch.rows] = model.predict(batch.inputs, tokens).logits.double().softmax(-1).cpu().numpy()
+            positions = batch.positions_of(torch.from_numpy(mask).long().to(batch.readable.device))
+            readings[i, batch.rows] = model.predict(batch.inputs, positions).logits.double().softmax(-1).cpu().numpy()
     return readings
 
 
@@ -124,7 +133,7 @@ def _with_deletions(model, dataset, tokenizer, scores, ratios, batch_size, max_l
 
 
 def _best(scores: np.ndarray, counts: np.ndarray, ratio: float) -> np.ndarray:
-    """The mask (texts, words) of the best-scored share of each text's `counts` (texts,) words."""
+    """The mask (texts, words) of the best-scored share of the `counts` (texts,) words of each text."""
     rank = np.argsort(np.argsort(-scores, axis=1, kind="stable"), axis=1)
     return rank < np.ceil(ratio * counts - 1e-9)[:, None]  # .1 · 30 is a little above 3
 
@@ -143,12 +152,13 @@ def _classify_plainly(
     max_length: int | None,
 ) -> np.ndarray:
     if model.config.num_labels < 2:
-        raise ValueError("The model has one label, whose probability is always 1: nothing can be seen from it.")
+        raise ValueError("The model has only one label, whose probability is always 1, so nothing can be measured.")
+    tokenizer = copy.deepcopy(tokenizer)  # a call changes its settings for truncation and padding
     limit = max_length or count_positions(model.base_model)
     options = {"max_length": limit, "padding": True, "return_tensors": "pt"}
     order = np.argsort([len(text) for text in texts], kind="stable")[::-1]
     probabilities = np.zeros((len(texts), model.config.num_labels))
-    with at_rest(model):
+    with evaluation_mode(model):
         for start in trange(0, len(order), batch_size, desc="classifying", leave=False):
             rows = order[start : start + batch_size]
             read = [texts[row] for row in rows]
@@ -157,7 +167,7 @@ def _classify_plainly(
             else:
                 truncation = "only_second" if limit is not None else False
                 inputs = tokenizer([queries[row] for row in rows], read, truncation=truncation, **options)
-            if not inputs["input_ids"].shape[1]:  # nothing is left of these texts, not even a special token
+            if not inputs["input_ids"].shape[1]:  # not even a special token is left of these texts
                 probabilities[rows] = 1 / model.config.num_labels
                 continue
             logits = model(**inputs.to(model.device)).logits

@@ -11,7 +11,7 @@ import transformers
 from datasets import DatasetDict
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from .modeling_base import RationalePreTrainedModel
+from .modeling.base import RationalePreTrainedModel
 from .report import RationaleReport, show_interval
 from .training_args import RationaleTrainingArguments
 

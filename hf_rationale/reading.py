@@ -1,4 +1,4 @@
-"""A finished model over a dataset: in batches, by words, without changing anything."""
+"""Reading a dataset with a finished model, in batches, without changing the model."""
 
 from __future__ import annotations
 
@@ -13,47 +13,49 @@ from datasets import Dataset
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .data.collator import RationaleDataCollator
-from .data.encoding import NO_WORD, encode_rationale_dataset
-from .masking import word_values
-from .modeling_base import RationalePreTrainedModel, count_positions
-from .modeling_outputs import RationaleInputs
+from .modeling.base import RationalePreTrainedModel
+from .modeling.outputs import NO_MARK, RationaleInputs
+from .modeling.selection import mark_values
+from .text.encoders import count_positions
+from .text.encoding import encode_rationale_dataset
 
 
 class NotMeasurableError(ValueError):
-    """A model or a dataset has none of what is to be measured."""
+    """The model or the dataset lacks what is to be measured."""
 
 
-class TextBatch(NamedTuple):
-    """Texts as a model reads them, and as people do."""
+class MarkedBatch(NamedTuple):
+    """Examples as a model reads them, and as people mark them. A *mark* is made on a word of a text, or on whatever
+    else people mark in another kind of input."""
 
-    rows: np.ndarray  # (batch,): which of the dataset's
+    rows: np.ndarray  # (batch,): indices into the dataset
     inputs: RationaleInputs
-    word_ids: torch.Tensor  # (batch, seq): index of a token's word, -1 for what is none
-    words: torch.BoolTensor  # (batch, words): where a word is that the model reads; false where it was cut off
-    whole: torch.BoolTensor  # (batch, words): where a word is
-    gold: torch.BoolTensor  # (batch, words): where people marked one
+    readable: torch.BoolTensor  # (batch, marks): the words that the model reads, which have not been cut off
+    exists: torch.BoolTensor  # (batch, marks): the words that there are; false at padding
+    gold: torch.BoolTensor  # (batch, marks): the words that people marked
 
-    def tokens_of(self, words: torch.Tensor) -> torch.Tensor:
-        """The mask (batch, seq) of the tokens of what `words` (batch, words) selects."""
-        return words.gather(1, self.word_ids.clamp_min(0)).to(self.inputs.context.dtype) * self.inputs.units.selectable
+    def positions_of(self, marks: torch.Tensor) -> torch.Tensor:
+        """The mask (batch, positions) of the positions of what `marks` (batch, marks) selects."""
+        inputs = self.inputs
+        return marks.gather(1, inputs.mark_ids.clamp_min(0)).to(inputs.context.dtype) * inputs.units.selectable
 
-    def words_of(self, tokens: torch.Tensor) -> torch.Tensor:
-        """The largest value (batch, words) among the tokens (batch, seq) of each word; 0 where it has none."""
-        return word_values(tokens, self.word_ids, self.whole.shape[1])
+    def marks_of(self, values: torch.Tensor) -> torch.Tensor:
+        """The largest of the `values` (batch, positions) of each word: (batch, marks). It is 0 for a word without
+        positions."""
+        return mark_values(values, self.inputs.mark_ids, self.exists.shape[1])
 
 
 @dataclass(frozen=True)
 class Rationales:
     r"""
-    What a model selects and says, text by text.
+    What a model selects from each example, and what it predicts. For text, the entries of an example are its words.
 
     Args:
-        probabilities (`np.ndarray` of shape `(texts, labels)`): of the labels, from the rationale.
-        masks (`list[np.ndarray]`): 0/1 for every word of the whole text; 0 where it was cut off.
+        probabilities (`np.ndarray` of shape `(examples, labels)`): of the labels, from the rationale.
+        masks (`list[np.ndarray]`): 0/1 for every word of the whole text. Words that were cut off are 0.
         scores (`list[np.ndarray]`): the extractor's probability for every word.
-        gold (`list[np.ndarray | None]`): 0/1 for every word; None where nobody marked one.
-        labels (`np.ndarray` of shape `(texts,)`, *optional*): the true ones.
+        gold (`list[np.ndarray | None]`): 0/1 for every word; None if nobody marked the example.
+        labels (`np.ndarray` of shape `(examples,)`, *optional*): the true labels.
     """
 
     probabilities: np.ndarray
@@ -73,14 +75,14 @@ def read_rationales(
     max_length: int | None = None,
 ) -> Rationales:
     r"""
-    Have `model` select and decide, by its own threshold.
+    Let `model` select and predict, with its own threshold.
 
     Args:
         model: a rationale model.
-        dataset: texts as of [`encode_rationale_dataset`], encoded or not.
-        tokenizer: the model's.
-        batch_size: texts at a time.
-        max_length: cut texts to so many tokens; by default to what the model can read.
+        dataset: examples that the model can encode, or encoded ones (for text, see [`encode_rationale_dataset`]).
+        tokenizer: the model's tokenizer.
+        batch_size: the number of examples in a batch.
+        max_length: cut texts to this number of tokens. By default to what the model can read.
     """
     dataset = encode(dataset, tokenizer, model, max_length)
     probabilities = np.zeros((len(dataset), model.config.num_labels))
@@ -89,11 +91,11 @@ def read_rationales(
         selection = model.select(batch.inputs)
         logits = model.predict(batch.inputs, selection.mask).logits
         probabilities[batch.rows] = logits.double().softmax(-1).cpu().numpy()
-        words = batch.words_of(selection.mask).long(), batch.words_of(selection.scores), batch.gold.long()
-        for row, whole, *values in zip(
-            batch.rows, *(part.cpu().numpy() for part in (batch.whole, *words)), strict=True
+        marks = batch.marks_of(selection.mask).long(), batch.marks_of(selection.scores), batch.gold.long()
+        for row, exists, *values in zip(
+            batch.rows, *(part.cpu().numpy() for part in (batch.exists, *marks)), strict=True
         ):
-            masks[row], scores[row], gold[row] = (value[whole] for value in values)
+            masks[row], scores[row], gold[row] = (value[exists] for value in values)
     for row, marks in enumerate(dataset["rationale"]):
         if not marks or marks[0] < 0:
             gold[row] = None
@@ -104,13 +106,14 @@ def read_rationales(
 def encode(
     dataset: Dataset, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, max_length: int | None = None
 ) -> Dataset:
-    """`dataset` tokenized, unless it is; then it is cut already."""
+    """`dataset` as `model` reads it. An encoded dataset is returned as it is."""
+    if isinstance(model, RationalePreTrainedModel):
+        if model.is_encoded(dataset):
+            return dataset
+        return model.encode_dataset(dataset, tokenizer, model.max_length if max_length is None else max_length)
     if "input_ids" in dataset.column_names:
         return dataset
-    if max_length is None:
-        rationale_model = isinstance(model, RationalePreTrainedModel)
-        max_length = model.max_length if rationale_model else count_positions(model.base_model)
-    return encode_rationale_dataset(dataset, tokenizer, max_length)
+    return encode_rationale_dataset(dataset, tokenizer, max_length or count_positions(model.base_model))
 
 
 def encode_labelled(
@@ -120,12 +123,12 @@ def encode_labelled(
     max_length: int | None = None,
     marked: bool = False,
 ) -> Dataset:
-    """As [`encode`]. Raises `NotMeasurableError` where there are no labels or, if asked for, no marked rationales."""
+    """As [`encode`]. Raises `NotMeasurableError` if there are no labels or, with `marked`, no marked rationales."""
     dataset = encode(dataset, tokenizer, model, max_length)
     if "labels" not in dataset.column_names:
-        raise NotMeasurableError("The texts have no labels (a column 'label').")
+        raise NotMeasurableError("The dataset has no labels (a column 'label').")
     if marked and not any(1 in rationale for rationale in dataset["rationale"]):
-        raise NotMeasurableError("No text has a rationale that people marked.")
+        raise NotMeasurableError("The dataset has no rationale that people marked.")
     return dataset
 
 
@@ -135,38 +138,29 @@ def read_batches(
     tokenizer: PreTrainedTokenizerBase,
     batch_size: int,
     description: str,
-) -> Iterator[TextBatch]:
-    """Batches of an encoded `dataset`, texts of similar length together. While they last, the model is at rest."""
-    collate = RationaleDataCollator(tokenizer)
-    order = np.argsort(dataset["length"][:], kind="stable")[::-1]  # where the longest do not fit, that shows at once
-    with at_rest(model), tqdm(total=len(order), desc=description, unit="text", leave=False) as progress:
+) -> Iterator[MarkedBatch]:
+    """Batches of an encoded `dataset`, of examples of similar length. During the iteration, the model is in evaluation
+    mode."""
+    collate = model.data_collator(tokenizer)
+    order = np.argsort(dataset["length"][:], kind="stable")[::-1]  # if the longest do not fit, that shows at once
+    with evaluation_mode(model), tqdm(total=len(order), desc=description, unit="example", leave=False) as progress:
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             batch = collate([dataset[int(row)] for row in rows])
             batch = {name: value.to(model.device) for name, value in batch.items()}
             rationale = batch.pop("rationale")
             inputs = model.prepare(**batch)
-            whole = rationale != NO_WORD
-            read = TextBatch(rows, inputs, batch["word_ids"], whole, whole, rationale == 1)
-            yield read._replace(words=read.words_of(inputs.units.selectable.long()) > 0)
+            exists = rationale != NO_MARK
+            read = MarkedBatch(rows, inputs, exists, exists, rationale == 1)
+            yield read._replace(readable=read.marks_of(inputs.units.selectable.long()) > 0)
             progress.update(len(rows))
 
 
-def sample_rationale(model: RationalePreTrainedModel, inputs: RationaleInputs) -> torch.Tensor:
-    """What the extractor selects (batch, seq) as in training, with noise, though its parts are at rest."""
-    training, model.training = model.training, True  # the model's own flag, and not its parts'
-    try:
-        return model.select(inputs).mask
-    finally:
-        model.training = training
-
-
 @contextmanager
-def at_rest(model: PreTrainedModel):
-    """Without dropout or sampling; afterwards every module is in the mode that it was in."""
+def evaluation_mode(model: PreTrainedModel):
+    """Without dropout and sampling. Afterwards every module is in the mode that it was in."""
     modes = [(module, module.training) for module in model.modules()]
-    for module, _ in modes:
-        module.training = False  # not by `eval`, which PLMR freezes its embeddings in
+    model.eval()
     try:
         yield
     finally:

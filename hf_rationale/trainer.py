@@ -1,8 +1,7 @@
-"""The shared plumbing of every method: a transformers Trainer that selects, measures and calibrates."""
+"""The Trainer that all methods share: it computes their objectives, evaluates, and calibrates the threshold."""
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -17,45 +16,49 @@ from torch.nn import functional as F
 from transformers import EvalPrediction, Trainer
 from transformers.utils import CONFIG_NAME, logging
 
-from .data.collator import RationaleDataCollator
-from .data.encoding import NO_WORD, encode_rationale_dataset
-from .masking import calibrate_threshold, word_values
-from .methods.rnp import rnp
 from .metrics import classification_scores, rationale_f1
-from .modeling_base import ADAPTER_CONFIG_NAME, RationalePreTrainedModel
-from .modeling_outputs import Prediction, RationaleClassifierOutput, RationaleInputs
+from .modeling.base import ADAPTER_CONFIG_NAME, RationalePreTrainedModel
+from .modeling.objective import full_text_terms, objective
+from .modeling.outputs import NO_MARK, Prediction, RationaleClassifierOutput, RationaleInputs, Selection
+from .modeling.selection import Units, calibrate_threshold, mark_values
 from .training_args import RationaleTrainingArguments
 
 
 logger = logging.get_logger(__name__)
 
-# In a checkpoint: the weights that are left out of the model itself.
+# The file of a checkpoint with the trained weights that are not part of the saved model.
 TRAINING_MODULES_NAME = "training_modules.safetensors"
 
 
 class RationaleTrainer(Trainer):
     r"""
-    Trains a rationale classifier with the objective of RNP (Lei et al. 2016), and is the base of the other methods:
-    each changes what the predictor reads (`read`), what the two players pay for it (`game`), or adds to the whole
-    (`objective`), and calls `super()`, so that methods combine by inheritance (see [`compose`]).
+    Trains a rationale classifier with the objective of RNP (Lei et al. 2016). It is the base class of all methods. A
+    method changes what the predictor reads (`read`) or what the two players pay for it (`game`), or adds a term to the
+    whole (`objective`). Each calls `super()`, so that methods can be combined by inheritance (see [`compose`]).
 
-    - Datasets of [`load_rationale_dataset`]'s schema are tokenized here; encoded ones are taken as they are.
-    - Every evaluation on the validation set first calibrates the model's selection threshold to the asked sparsity;
-      the rationales that people marked are never used for it, nor for choosing the checkpoint.
-    - Logged with every loss: its components, and the sparsity that was measured in training.
-    - Losses and gradients are means over the examples of an optimizer step, however these are cut into micro-batches
-      and, evenly, over devices (with `sparsity_level="example"`).
+    - Datasets are encoded by the model (for text, see [`encode_rationale_dataset`]). Encoded datasets are used as they
+      are.
+    - Every evaluation on the validation set first calibrates the model's selection threshold, so that the share
+      `sparsity` is selected. Rationales that people marked are used neither for this nor to choose the checkpoint.
+    - The components of the loss, and the share that was selected in training, are logged with the loss.
+    - Losses and gradients are means over the examples of an optimizer step. With `sparsity_level="example"` they do not
+      depend on how the examples are divided into micro-batches and, evenly, over devices.
 
     Args:
-        model ([`RationaleForSequenceClassification`] or [`PlmrForSequenceClassification`]): the model.
-        args ([`RationaleTrainingArguments`]): the arguments.
-        kwargs: as of [`~transformers.Trainer`]; `processing_class` is the tokenizer.
+        model ([`RationalePreTrainedModel`]): the model.
+        args ([`RationaleTrainingArguments`]): the arguments, of the trainer's `arguments_class`.
+        kwargs: as of [`~transformers.Trainer`]. `processing_class` is the tokenizer.
+
+    Raises:
+        ValueError: if the model, the arguments or the datasets do not fit the method.
     """
 
-    description = (
-        "RNP (Lei et al. 2016): cross-entropy on the rationale, compactness and coherence."  # for model cards
-    )
-    model_options: dict[str, Any] = {}  # the fields of the model's configuration that the method asks for
+    name = "rnp"  # on the command line and on model cards
+    description = "RNP: extractor and predictor minimize the cross-entropy on the rationale."
+    paper = "Lei et al. 2016"
+    arguments_class: type[RationaleTrainingArguments] = RationaleTrainingArguments
+    model_options: dict[str, Any] = {}  # fields of the model's configuration that the method needs
+    columns: tuple[str, ...] = ()  # further columns of the training set that the objective reads (`inputs.columns`)
 
     def __init__(
         self,
@@ -69,36 +72,41 @@ class RationaleTrainer(Trainer):
         **kwargs,
     ):
         if processing_class is None and data_collator is None:
-            raise ValueError("Pass the tokenizer as processing_class: it tokenizes and pads.")
+            raise ValueError("Pass the tokenizer as processing_class, which encodes and pads the datasets.")
         if kwargs.get("compute_loss_func") is not None:
-            raise ValueError("compute_loss_func has no effect here; override RationaleTrainer.objective instead.")
+            raise ValueError("compute_loss_func has no effect here. Override RationaleTrainer.objective instead.")
+        if not isinstance(args, self.arguments_class):
+            raise ValueError(
+                f"{type(self).__name__} needs arguments of the class {self.arguments_class.__name__}, but args is a "
+                f"{type(args).__name__}. Pass args={type(self).__name__}.arguments_class(…)."
+            )
         if args.n_gpu > 1:
             raise ValueError(
-                f"One process sees {args.n_gpu} GPUs, which torch.nn.DataParallel would share; these models need a "
-                "process for each: `accelerate launch --multi_gpu …`, or `torchrun --nproc_per_node … …`, or set "
+                f"This process sees {args.n_gpu} GPUs, and torch.nn.DataParallel cannot train these models. Start one "
+                "process for each GPU (`accelerate launch --multi_gpu …` or `torchrun --nproc_per_node … …`), or set "
                 "CUDA_VISIBLE_DEVICES to one of them."
             )
         for name, value in self.model_options.items():
-            if getattr(model.config, name) != value:
+            if getattr(model.config, name, False) != value:
                 split = name == "model_type"
                 raise ValueError(
-                    f"{type(self).__name__} trains models with {name}={value}, and this one has "
-                    f"{getattr(model.config, name)}. Make it with {'Plmr' if split else 'Rationale'}"
+                    f"{type(self).__name__} trains models with {name}={value}, but this model has "
+                    f"{getattr(model.config, name, False)}. Make the model with {'Plmr' if split else 'Rationale'}"
                     f"ForSequenceClassification.from_encoder_pretrained(…{'' if split else f', {name}={value}'})."
                 )
         limit = model.max_length
         if args.max_length is not None and limit is not None and args.max_length > limit:
-            raise ValueError(f"max_length is {args.max_length}, but the encoder has positions for {limit} tokens.")
+            raise ValueError(f"max_length is {args.max_length}, but the encoder has only {limit} positions.")
         self._max_length = args.max_length or limit
         self.processing_class = processing_class
         self.add_players(model)
         super().__init__(
             model=model,
             args=args,
-            train_dataset=self._encoded(train_dataset, model.config.num_labels),
-            eval_dataset=self._encoded(eval_dataset, model.config.num_labels),
+            train_dataset=self._encoded(train_dataset, model, self.columns),
+            eval_dataset=self._encoded(eval_dataset, model),
             processing_class=processing_class,
-            data_collator=data_collator or RationaleDataCollator(processing_class),
+            data_collator=data_collator or model.data_collator(processing_class, self.columns),
             compute_metrics=compute_metrics or rationale_metrics,
             **kwargs,
         )
@@ -113,40 +121,37 @@ class RationaleTrainer(Trainer):
         self.accelerator.gradient_accumulation_steps = 1
 
     def add_players(self, model: RationalePreTrainedModel) -> None:
-        """Give the model what this method trains beside it; another method's is taken away."""
+        """Add the modules that this method trains in addition to the model. Those of another method are removed."""
         model.drop_training_modules()
-
-    @classmethod
-    def method_options(cls) -> dict[str, Any]:
-        """The method's own numbers and their defaults: the keyword-only arguments of its constructors."""
-        return {
-            name: parameter.default
-            for base in reversed(cls.__mro__)
-            if issubclass(base, RationaleTrainer) and "__init__" in vars(base)
-            for name, parameter in inspect.signature(base.__init__).parameters.items()
-            if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-        }
 
     # --- The objective -----------------------------------------------------------------------------------------------
 
     def objective(self, model: RationalePreTrainedModel, inputs: RationaleInputs) -> RationaleClassifierOutput:
-        """What one forward call of the wrapped module computes in training: the game, Ω, and the full-text terms of
-        the model's config."""
-        return rnp(model, inputs, sparsity=self.target_sparsity(model.config.sparsity), game=self.game)
+        """What one forward call of the wrapped module computes in training: the game, Ω, and the full-text term if it
+        has a weight."""
+        selection = model.select(inputs)
+        output = objective(model, inputs, selection, self.target_sparsity(model.config.sparsity), self.game)
+        args = self.args
+        output.add_losses(
+            full_text_terms(
+                model, inputs, selection, output.logits, args.full_text_weight, args.match_weight, args.match_base
+            )
+        )
+        return output
 
     def game(
-        self, model: RationalePreTrainedModel, inputs: RationaleInputs, mask: torch.Tensor
+        self, model: RationalePreTrainedModel, inputs: RationaleInputs, selection: Selection
     ) -> tuple[Prediction, dict[str, torch.Tensor]]:
-        """What the predictor makes of the rationale, and what the two players pay for it, by name."""
-        prediction = self.read(model, inputs, mask)
+        """The predictor's output from the rationale, and what the two players pay for it, by name."""
+        prediction = self.read(model, inputs, selection.mask)
         return prediction, {"cross_entropy": F.cross_entropy(prediction.logits.float(), inputs.labels)}
 
     def read(self, model: RationalePreTrainedModel, inputs: RationaleInputs, mask: torch.Tensor) -> Prediction:
-        """The predictor reads, in training, what `mask` (batch, seq) selects."""
+        """In training, the predictor reads what `mask` (batch, positions) selects."""
         return model.predict(inputs, mask)
 
     def target_sparsity(self, final: float) -> float:
-        """s at this step: the model's `final` one, or on the way to it from `initial_sparsity`."""
+        """s at this step: the model's `final` one, or a value between `initial_sparsity` and it."""
         start = self.args.initial_sparsity
         if start is None:
             return final
@@ -156,46 +161,20 @@ class RationaleTrainer(Trainer):
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, torch.Tensor], return_outputs: bool = False, num_items_in_batch=None
     ) -> torch.Tensor | tuple[torch.Tensor, RationaleClassifierOutput]:
-        output, share = self._run_objective(model, inputs)
-        # The Trainer divides by the number of micro-batches.
-        share *= len(self._micro_batches)
+        inputs = {name: value for name, value in inputs.items() if name != "rationale"}
+        output = model(**inputs, objective=self.objective)
+        # The micro-batch's share of the step, because the last one may be smaller. The Trainer divides by their number.
+        share = len(inputs["labels"]) / self._examples * len(self._micro_batches)
         for name, value in {**output.losses, "loss": output.loss}.items():
             self._components[name] += value.detach() * share
         self._component_weight += 1
         loss = output.loss * share
         return (loss, output) if return_outputs else loss
 
-    def _run_objective(
-        self, model: nn.Module, inputs: dict[str, torch.Tensor]
-    ) -> tuple[RationaleClassifierOutput, float]:
-        """The objective on a micro-batch, and the share of it in the step: the last one may be smaller."""
-        inputs = {name: value for name, value in inputs.items() if name != "rationale"}
-        return model(**inputs, objective=self.objective), len(inputs["labels"]) / self._examples
-
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         self._micro_batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         self._examples = sum(len(batch["labels"]) for batch in self._micro_batches)
         return self._micro_batches, None
-
-    def step_alone(self, model: nn.Module, player: nn.Module) -> None:
-        """An optimizer step of one player on the micro-batches of this step; all others stand exactly still."""
-        model.train()
-        with self.accelerator.no_sync(model):
-            for batch in self._micro_batches:
-                with self.compute_loss_context_manager():
-                    output, share = self._run_objective(model, self._prepare_inputs(batch))
-                self.accelerator.backward(output.loss * share)
-        gradients = {parameter: parameter.grad for parameter in player.parameters()}
-        model.zero_grad()  # an optimizer passes over what has no gradient, momentum and decay included
-        for parameter, gradient in gradients.items():
-            parameter.grad = None if gradient is None else self.accelerator.reduce(gradient, reduction="mean")
-        last = self.accelerator.sync_gradients
-        self.accelerator.gradient_state._set_sync_gradients(True)  # or the optimizer waits for the last micro-batch
-        if self.args.max_grad_norm:
-            self.accelerator.clip_grad_norm_(player.parameters(), self.args.max_grad_norm)
-        self.optimizer.step()
-        self.accelerator.gradient_state._set_sync_gradients(last)
-        model.zero_grad()
 
     # --- Optimizer ---------------------------------------------------------------------------------------------------
 
@@ -216,7 +195,9 @@ class RationaleTrainer(Trainer):
                         break
                 groups[rate, self.args.weight_decay if name in decay else 0.0].append(parameter)
             if unmatched := set(self.args.learning_rate_mapping) - matched:
-                raise ValueError(f"learning_rate_mapping: no trainable parameter's name matches {sorted(unmatched)}")
+                raise ValueError(
+                    f"learning_rate_mapping: no trainable parameter has a name that matches {sorted(unmatched)}"
+                )
             optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, model)
             self.optimizer = optimizer_class(
                 [
@@ -241,14 +222,14 @@ class RationaleTrainer(Trainer):
         super().log(logs, start_time)
 
     def _component_means(self) -> dict[str, float]:
-        """The loss and its components since the last log, on all devices. Raises where one is not finite."""
+        """The loss and its components since the last log, on all devices. Raises if one is not finite."""
         names = sorted(self._components)
         means = torch.stack([self._components[name] for name in names]) / self._component_weight
         means = dict(zip(names, self.accelerator.reduce(means, reduction="mean").tolist(), strict=True))
         if not np.isfinite(list(means.values())).all():
             raise FloatingPointError(
-                f"The loss is not finite at step {self.state.global_step}: {means}. Lower the learning rate, or "
-                "resume from the last checkpoint with another seed."
+                f"The loss is not finite at step {self.state.global_step}: {means}. Lower the learning rate, or resume "
+                "from the last checkpoint with another seed."
             )
         return means
 
@@ -256,9 +237,9 @@ class RationaleTrainer(Trainer):
         if not 0.01 < sparsity < 0.99 and self.is_world_process_zero():
             what = "nothing" if sparsity <= 0.01 else "everything"
             logger.warning(
-                f"Selection has collapsed at step {self.state.global_step}: {sparsity:.1%} of the tokens are "
-                f"selected, which is next to {what}. Raise sparsity_weight, lower coherence_weight, or lower the "
-                "extractor's learning rate (learning_rate_mapping)."
+                f"The selection has collapsed at step {self.state.global_step}: a share of {sparsity:.1%} is selected, "
+                f"which is almost {what}. Raise sparsity_weight, lower coherence_weight, or lower the extractor's "
+                "learning rate (learning_rate_mapping)."
             )
 
     # --- Evaluation --------------------------------------------------------------------------------------------------
@@ -266,48 +247,50 @@ class RationaleTrainer(Trainer):
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
         """Evaluate. On the validation set (no `eval_dataset` given) the threshold is calibrated first."""
         if self._component_weight:
-            self._component_means()  # a broken model is not evaluated, nor saved over a good one
+            self._component_means()  # raises, so that a broken model is not evaluated and saved over a good one
         if eval_dataset is None:
             self.calibrate()
-        eval_dataset = self._encoded(eval_dataset, self.model.config.num_labels)
+        eval_dataset = self._encoded(eval_dataset, self.model)
         metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
         accuracy, chance = metrics.get(f"{metric_key_prefix}_balanced_accuracy"), 1 / self.model.config.num_labels
         if accuracy is not None and accuracy <= chance and self.is_world_process_zero():
             logger.warning(
-                f"Accuracy is at chance (balanced over the labels {accuracy:.3f}, of {chance:.3f}): the predictor has "
-                "learned nothing from what is selected yet. Where that lasts, train longer, with another learning "
-                "rate, or ease the start (full_text_weight, initial_sparsity)."
+                f"The balanced accuracy is {accuracy:.3f}, which is no better than chance ({chance:.3f}): the predictor "
+                "has not learned anything from the selection yet. If this continues, train longer, change the learning "
+                "rate, or make the start easier (full_text_weight, initial_sparsity)."
             )
         return metrics
 
     def predict(self, test_dataset, ignore_keys=None, metric_key_prefix: str = "test"):
-        test_dataset = self._encoded(test_dataset, self.model.config.num_labels)
+        test_dataset = self._encoded(test_dataset, self.model)
         return super().predict(test_dataset, ignore_keys, metric_key_prefix)
 
     @torch.no_grad()
     def calibrate(self) -> float:
-        """Set the model's `rationale_threshold` so that `sparsity` of the validation set's units is selected."""
+        """Set the model's `rationale_threshold` so that the share `sparsity` of the validation set is selected."""
         model = self.accelerator.unwrap_model(self.model)
         training = model.training
         model.eval()
-        scores = []
+        examples = []
         for batch in self.get_eval_dataloader():
             batch = self._prepare_inputs(batch)
             inputs = model.prepare(**{k: v for k, v in batch.items() if k not in ("rationale", "labels")})
-            with self.accelerator.autocast():  # scores as evaluation has them: autocast wraps forward, not this half
-                selection = model.select(inputs)
-            batch_scores = selection.scores.masked_fill(~inputs.units.first, -1.0)
-            batch_scores = self.accelerator.pad_across_processes(batch_scores, dim=1, pad_index=-1.0)
-            batch_scores = self.accelerator.gather_for_metrics(batch_scores)
-            scores.append(batch_scores[batch_scores >= 0].cpu())
+            with self.accelerator.autocast():  # for the scores of evaluation: autocast wraps forward, and not `select`
+                scores = model.select(inputs).scores
+            # On several devices, every process calibrates on all examples.
+            gathered = {
+                "scores": scores,
+                **{name: part.to(scores.dtype) for name, part in inputs.units._asdict().items()},
+            }
+            gathered = self.accelerator.pad_across_processes(gathered, dim=1)
+            gathered = {name: part.cpu() for name, part in self.accelerator.gather_for_metrics(gathered).items()}
+            scores = gathered.pop("scores")
+            units = {name: gathered[name].to(part.dtype) for name, part in inputs.units._asdict().items()}
+            examples.append((scores, Units(**units)))
         model.train(training)
-        scores = torch.cat(scores)
-        if not len(scores):
-            raise ValueError(
-                "No score to calibrate the threshold with: the validation set has no word that can be selected, or "
-                "the model's weights are not finite."
-            )
-        model.config.rationale_threshold = calibrate_threshold(scores, model.config.sparsity)
+        if not all(scores.isfinite().all() for scores, _ in examples):
+            raise ValueError("The threshold cannot be calibrated, because the model's scores are not finite.")
+        model.config.rationale_threshold = calibrate_threshold(examples, model.config.sparsity, model.decode)
         return model.config.rationale_threshold
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
@@ -318,8 +301,9 @@ class RationaleTrainer(Trainer):
         loss = None if output.loss is None else output.loss.detach()
         if prediction_loss_only:
             return loss, None, None
-        words = word_values(output.rationale_mask, inputs["word_ids"], rationale.shape[1]).long()
-        return loss, (output.logits, words), (inputs["labels"], rationale) if "labels" in inputs else None
+        mark_ids = inputs[self.accelerator.unwrap_model(self.model).mark_ids_name]
+        marks = mark_values(output.rationale_mask, mark_ids, rationale.shape[1]).long()
+        return loss, (output.logits, marks), (inputs["labels"], rationale) if "labels" in inputs else None
 
     # --- Checkpoints -------------------------------------------------------------------------------------------------
 
@@ -338,8 +322,8 @@ class RationaleTrainer(Trainer):
         state = self._training_modules_state() if checkpoint is not None else {}
         if state and not (path := Path(checkpoint, TRAINING_MODULES_NAME)).exists():
             raise ValueError(
-                f"{checkpoint} has no {path.name}: it is a checkpoint of another method than {type(self).__name__}'s, "
-                "which has more to train than the model."
+                f"{checkpoint} has no {path.name}, in which {type(self).__name__} saves the modules that it trains in "
+                "addition to the model. It is a checkpoint of another method."
             )
         super()._load_optimizer_and_scheduler(checkpoint)
         if state:
@@ -347,7 +331,7 @@ class RationaleTrainer(Trainer):
                 state[name].copy_(saved)
 
     def _training_modules_state(self) -> dict[str, torch.Tensor]:
-        """What is trained but left out of the saved model, such as A2I's attacker."""
+        """The trained weights that are not part of the saved model, such as A2I's attacker."""
         model = self.accelerator.unwrap_model(self.model)
         return {
             f"{name}.{key}": weight.data
@@ -370,19 +354,21 @@ class RationaleTrainer(Trainer):
 
     # --- Data --------------------------------------------------------------------------------------------------------
 
-    def _encoded(self, dataset, num_labels: int):
+    def _encoded(self, dataset, model: RationalePreTrainedModel, columns: tuple[str, ...] = ()):
         if isinstance(dataset, dict | IterableDataset):
-            raise ValueError(f"Pass one datasets.Dataset for a split; got a {type(dataset).__name__}.")
+            raise ValueError(f"A split must be one datasets.Dataset, but is a {type(dataset).__name__}.")
         if not isinstance(dataset, Dataset):
             return dataset
-        if "input_ids" not in dataset.column_names:
-            dataset = encode_rationale_dataset(dataset, self.processing_class, self._max_length)
-        if missing := {"word_ids", "rationale"} - set(dataset.column_names):
-            raise ValueError(f"An encoded dataset lacks {sorted(missing)}; encode it with encode_rationale_dataset.")
+        if not model.is_encoded(dataset):
+            dataset = model.encode_dataset(dataset, self.processing_class, self._max_length, columns)
+        if missing := {model.mark_ids_name, "rationale", *columns} - set(dataset.column_names):
+            raise ValueError(
+                f"The encoded dataset lacks the columns {sorted(missing)}. Encode it with encode_dataset."
+            )
         if "labels" in dataset.column_names:
-            labels = dataset["labels"][:]
+            labels, num_labels = dataset["labels"][:], model.config.num_labels
             if not all(isinstance(label, int) for label in labels):
-                raise ValueError("The labels are class indices, whole numbers; some are not.")
+                raise ValueError("Labels must be class indices, which are integers, but some are not.")
             if labels and (min(labels) < 0 or max(labels) >= num_labels):
                 raise ValueError(
                     f"The labels run from {min(labels)} to {max(labels)}, but the model has {num_labels} classes."
@@ -392,24 +378,24 @@ class RationaleTrainer(Trainer):
 
 def rationale_metrics(prediction: EvalPrediction) -> dict[str, Any]:
     r"""
-    Those of [`~metrics.classification_scores`]; the selected share of the words; and, over the texts in which people
-    marked a rationale, those of [`rationale_f1`].
+    The scores of [`~metrics.classification_scores`], the selected share, and the scores of [`rationale_f1`] over the
+    examples in which people marked a rationale.
 
     Args:
-        prediction: `predictions` are logits (texts, labels) and selected words (texts, words) 0/1; `label_ids` are
-            labels (texts,) and the gold words (texts, words) 0/1, -1 where nobody marked one, -100 where there is no
-            word.
+        prediction: `predictions` are logits (examples, labels) and the selection (examples, marks) as 0/1. `label_ids`
+            are labels (examples,) and what people marked (examples, marks) as 0/1, -1 if nobody marked the example, and
+            -100 at padding. For text, a mark belongs to a word.
     """
     logits, selected = prediction.predictions
     labels, gold = prediction.label_ids
     metrics = classification_scores(logits.argmax(-1), labels)
-    words = gold != NO_WORD
-    metrics["rationale_sparsity"] = float(selected[words].mean())
+    exists = gold != NO_MARK
+    metrics["rationale_sparsity"] = float(selected[exists].mean())
     marked = (gold >= 0).any(1)
     if marked.any():
         scores = rationale_f1(
-            [row[keep] for row, keep in zip(selected[marked], words[marked], strict=True)],
-            [row[keep] for row, keep in zip(gold[marked], words[marked], strict=True)],
+            [row[keep] for row, keep in zip(selected[marked], exists[marked], strict=True)],
+            [row[keep] for row, keep in zip(gold[marked], exists[marked], strict=True)],
         )
         metrics |= {f"rationale_{name}": value for name, value in scores.items()}
     return metrics

@@ -1,4 +1,4 @@
-"""The arguments of rationale training, on top of those of transformers' Trainer."""
+"""The training arguments of all methods, in addition to those of transformers' Trainer."""
 
 from __future__ import annotations
 
@@ -13,21 +13,35 @@ from transformers import TrainingArguments
 @dataclass
 class RationaleTrainingArguments(TrainingArguments):
     r"""
-    [`~transformers.TrainingArguments`] with what selecting needs. Other defaults that differ: the model is evaluated
-    and saved after every epoch, and the checkpoint with the best validation accuracy is kept and loaded at the end;
-    one checkpoint is kept beside it; batches are grouped by length; no column is dropped.
+    [`~transformers.TrainingArguments`] for rationale models. A method with numbers of its own has a subclass with these
+    as fields, such as [`N2RArguments`].
+
+    Some defaults differ. The model is evaluated and saved after every epoch. The checkpoint with the best validation
+    accuracy is kept, together with the last one, and is loaded at the end. Batches are grouped by length. No column is
+    dropped.
 
     Args:
         max_length (`int`, *optional*):
-            Cut texts to so many tokens. Defaults to what the encoder has positions for.
+            Cut texts to this number of tokens. Defaults to the number of positions of the encoder.
         learning_rate_mapping (`dict[str, float]` or JSON, *optional*):
-            Learning rates by regular expression over parameter names, the first match counts; the others have
-            `learning_rate`. Example: `{"selector|classifier": 1e-3}`. The players are the prefixes `extractor.`,
-            `predictor.` and, in A2I, `attacker.`.
+            Learning rates by regular expressions for parameter names. The first match counts, and other parameters have
+            `learning_rate`. Example: `{"selector|classifier": 1e-3}`. The names of the players' parameters begin with
+            `extractor.`, `predictor.` and, in A2I, `attacker.`.
         initial_sparsity (`float`, *optional*):
-            Start from this share, and anneal the target linearly to the model's `sparsity`; ours, not the papers'.
+            Start with this target share and anneal it linearly to the model's `sparsity`. This is not from the papers.
         sparsity_warmup_ratio (`float`, *optional*, defaults to 0.5):
             The share of the training steps over which the target is annealed.
+        full_text_weight (`float`, *optional*, defaults to 0.0, in [`PLMRArguments`] to 2.0):
+            w, the weight of the cross-entropy L_x of the predictor on the full text (PLMR, equation 17). With it, the
+            predictor of a pretrained encoder understands text before the selection is any good.
+        match_weight (`float`, *optional*, defaults to 0.0, in [`PLMRArguments`] to 1.0):
+            λ, the weight of L_match = h(L_r − L_x): the cost of a rationale whose cross-entropy L_r exceeds that of the
+            full text (PLMR, equation 16).
+        match_base (`float`, *optional*):
+            a > 1 in h(x) = a^x. Without it, h(x) = x.
+
+    Raises:
+        ValueError: if a field is out of range.
     """
 
     max_length: int | None = field(default=None, metadata={"help": "Cut texts to so many tokens."})
@@ -40,6 +54,15 @@ class RationaleTrainingArguments(TrainingArguments):
     sparsity_warmup_ratio: float = field(
         default=0.5, metadata={"help": "Share of the training steps over which the target sparsity is annealed."}
     )
+    full_text_weight: float = field(
+        default=0.0, metadata={"help": "Weight of the cross-entropy of the predictor on the full text."}
+    )
+    match_weight: float = field(
+        default=0.0, metadata={"help": "Weight of the excess of the rationale's cross-entropy over the full text's."}
+    )
+    match_base: float | None = field(
+        default=None, metadata={"help": "a in h(x) = a^x, which is applied to this excess. By default h(x) = x."}
+    )
     eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate on the validation set."})
     save_strategy: str = field(default="epoch", metadata={"help": "When to save a checkpoint."})
     save_total_limit: int | None = field(default=1, metadata={"help": "Checkpoints to keep besides the best."})
@@ -47,9 +70,11 @@ class RationaleTrainingArguments(TrainingArguments):
     metric_for_best_model: str | None = field(default="accuracy", metadata={"help": "On the validation set."})
     train_sampling_strategy: str = field(default="group_by_length", metadata={"help": "Order of training texts."})
     dataloader_pin_memory: bool = field(
-        default_factory=torch.cuda.is_available, metadata={"help": "Pin memory, where there is a device to copy to."}
+        default_factory=torch.cuda.is_available, metadata={"help": "Pin memory if there is a device to copy to."}
     )
-    remove_unused_columns: bool = field(default=False, metadata={"help": "The collator takes what it needs."})
+    remove_unused_columns: bool = field(
+        default=False, metadata={"help": "The data collator selects the columns that it needs."}
+    )
 
     def __post_init__(self):
         if isinstance(self.learning_rate_mapping, str):
@@ -58,22 +83,41 @@ class RationaleTrainingArguments(TrainingArguments):
             except json.JSONDecodeError as error:
                 raise ValueError(f"learning_rate_mapping is not JSON: {error}") from None
         if not isinstance(self.learning_rate_mapping, dict | None):
-            raise ValueError(f"learning_rate_mapping maps patterns to rates; got {self.learning_rate_mapping!r}")
+            raise ValueError(
+                f"learning_rate_mapping must map patterns to rates, but is {self.learning_rate_mapping!r}"
+            )
         for pattern, rate in (self.learning_rate_mapping or {}).items():
             try:
                 re.compile(pattern)
             except re.error as error:
                 raise ValueError(f"learning_rate_mapping: {pattern!r} is no regular expression: {error}") from None
             if not isinstance(rate, int | float) or not rate >= 0:
-                raise ValueError(f"learning_rate_mapping: the rate of {pattern!r} is a number; got {rate!r}")
+                raise ValueError(f"learning_rate_mapping: the rate of {pattern!r} must be a number, but is {rate!r}")
         if self.max_length is not None and self.max_length < 1:
-            raise ValueError(f"max_length is at least 1; got {self.max_length}")
+            raise ValueError(f"max_length must be at least 1, but is {self.max_length}")
         if self.label_smoothing_factor:
-            raise ValueError("label_smoothing_factor has no effect on the objectives here.")
+            raise ValueError("label_smoothing_factor has no effect on the objectives of rationale models.")
         if self.initial_sparsity is not None and not 0 < self.initial_sparsity <= 1:
-            raise ValueError(f"initial_sparsity is in (0, 1]; got {self.initial_sparsity}")
+            raise ValueError(f"initial_sparsity must lie in (0, 1], but is {self.initial_sparsity}")
         if not 0 < self.sparsity_warmup_ratio <= 1:
-            raise ValueError(f"sparsity_warmup_ratio is in (0, 1]; got {self.sparsity_warmup_ratio}")
+            raise ValueError(f"sparsity_warmup_ratio must lie in (0, 1], but is {self.sparsity_warmup_ratio}")
+        self.check_weights("full_text_weight", "match_weight")
+        if self.match_base is not None and not 1 < self.match_base < float("inf"):
+            raise ValueError(f"match_base must be finite and above 1, so that a^x increases, but is {self.match_base}")
         if (self.gradient_checkpointing_kwargs or {}).get("use_reentrant"):
-            raise ValueError("use_reentrant=True allows one backward pass, and some methods make two; leave it out.")
+            raise ValueError(
+                "use_reentrant=True allows only one backward pass, and some methods make two. Leave it out."
+            )
         super().__post_init__()
+
+    def check_weights(self, *names: str):
+        """Raises `ValueError` if one of these fields is not a finite weight."""
+        for name in names:
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} must be finite and at least 0, but is {getattr(self, name)}")
+
+    def check_probabilities(self, *names: str):
+        """Raises `ValueError` if one of these fields is not a probability."""
+        for name in names:
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be a probability in [0, 1], but is {getattr(self, name)}")

@@ -12,8 +12,6 @@ from datasets import DatasetDict
 
 from .aspect_reviews import REVIEW_ASPECTS, make_aspect_reviews, read_aspect_reviews
 from .beer import BEER_ASPECTS, read_beer
-from .collator import RationaleDataCollator
-from .encoding import encode_rationale_dataset
 from .eraser import read_eraser
 from .hotel import HOTEL_ASPECTS, read_hotel
 from .schema import MalformedDataError
@@ -105,8 +103,6 @@ __all__ = [
     "ASPECTS",
     "DESCRIPTIONS",
     "MalformedDataError",
-    "RationaleDataCollator",
-    "encode_rationale_dataset",
     "load_rationale_dataset",
     "make_aspect_reviews",
 ]

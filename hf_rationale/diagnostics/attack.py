@@ -11,10 +11,10 @@ from datasets import Dataset
 from torch import nn
 from transformers import EvalPrediction, set_seed
 
-from ..masking import budget_mask
 from ..methods.a2i import add_attacker, attack, attacked_labels
-from ..modeling_base import RationalePreTrainedModel
-from ..modeling_outputs import RationaleClassifierOutput, RationaleInputs
+from ..modeling.base import RationalePreTrainedModel
+from ..modeling.outputs import RationaleClassifierOutput, RationaleInputs
+from ..modeling.selection import budget_mask
 from ..trainer import RationaleTrainer
 from ..training_args import RationaleTrainingArguments
 
@@ -61,7 +61,8 @@ class AttackTrainer(RationaleTrainer):
 
     def add_players(self, model: RationalePreTrainedModel) -> None:
         super().add_players(model)
-        model.requires_grad_(True).train()  # a finished model may be frozen; `train` freezes what its config says
+        model.requires_grad_(True)  # a finished model may be frozen
+        model.freeze_as_configured()
         add_attacker(model)
         for name, weight in model.named_parameters():
             weight.requires_grad_(weight.requires_grad and name.startswith("attacker."))

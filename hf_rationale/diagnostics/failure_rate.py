@@ -11,7 +11,7 @@ from datasets import Dataset
 from matplotlib.figure import Figure
 from transformers import PreTrainedTokenizerBase
 
-from ..modeling_base import RationalePreTrainedModel
+from ..modeling.base import RationalePreTrainedModel
 from ..reading import encode_labelled, read_rationales
 from .figures import bars, panels
 

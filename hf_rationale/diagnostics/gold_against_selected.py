@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
-from ..modeling_base import RationalePreTrainedModel
+from ..modeling.base import RationalePreTrainedModel
 from ..reading import NotMeasurableError, encode_labelled, read_batches
 from .figures import bars, panels
 
@@ -70,9 +70,9 @@ def gold_against_selected(
     dataset = encode_labelled(dataset, tokenizer, model, max_length, marked=True)
     correct, losses = {read: [] for read in READ}, {read: [] for read in READ}
     for batch in read_batches(model, dataset, tokenizer, batch_size, "reading gold and selected words"):
-        gold = batch.gold & batch.words
+        gold = batch.gold & batch.readable
         marked = gold.any(1)
-        masks = {"selected": model.select(batch.inputs).mask, "gold": batch.tokens_of(gold.long())}
+        masks = {"selected": model.select(batch.inputs).mask, "gold": batch.positions_of(gold.long())}
         for read, mask in masks.items():
             logits, labels = model.predict(batch.inputs, mask).logits[marked].float(), batch.inputs.labels[marked]
             correct[read] += (logits.argmax(-1) == labels).tolist()

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
-from ..modeling_base import RationalePreTrainedModel
-from ..reading import NotMeasurableError, TextBatch, encode_labelled, read_batches
+from ..modeling.base import RationalePreTrainedModel
+from ..reading import MarkedBatch, NotMeasurableError, encode_labelled, read_batches
 from .figures import curves, panels
 
 
@@ -76,12 +76,12 @@ def gold_replacement(
     dataset = encode_labelled(dataset, tokenizer, model, max_length, marked=True)
     sums, texts = np.zeros((3, len(kept))), 0
     for batch in read_batches(model, dataset, tokenizer, batch_size, "replacing gold words"):
-        marked = (batch.gold & batch.words).any(1)
+        marked = (batch.gold & batch.readable).any(1)
         if not marked.any():
             continue
         texts += int(marked.sum())
         for i, words in enumerate(_replaced(batch, kept, seed)):
-            prediction = model.predict(batch.inputs, batch.tokens_of(words))
+            prediction = model.predict(batch.inputs, batch.positions_of(words))
             logits, labels = prediction.logits[marked].float(), batch.inputs.labels[marked]
             sums[0, i] += (logits.argmax(-1) == labels).sum()
             sums[1, i] += F.cross_entropy(logits, labels, reduction="sum")
@@ -91,10 +91,10 @@ def gold_replacement(
     return GoldReplacement(list(kept), *(sums / texts).tolist(), texts)
 
 
-def _replaced(batch: TextBatch, kept: Sequence[float], seed: int) -> list[torch.Tensor]:
+def _replaced(batch: MarkedBatch, kept: Sequence[float], seed: int) -> list[torch.Tensor]:
     """For every share the words (batch, words) that are read."""
-    gold = (batch.gold & batch.words).cpu().numpy()
-    others = (~batch.gold & batch.words).cpu().numpy()
+    gold = (batch.gold & batch.readable).cpu().numpy()
+    others = (~batch.gold & batch.readable).cpu().numpy()
     masks = np.zeros((len(kept), *gold.shape), dtype=np.int64)
     for i, row in enumerate(batch.rows):
         rng = np.random.default_rng([seed, row])  # a text has its own, whatever batch it is in
@@ -103,4 +103,4 @@ def _replaced(batch: TextBatch, kept: Sequence[float], seed: int) -> list[torch.
             count = round(share * len(marked))
             mask[i, marked[:count]] = 1
             mask[i, unmarked[: len(marked) - count]] = 1
-    return list(torch.from_numpy(masks).to(batch.word_ids.device))
+    return list(torch.from_numpy(masks).to(batch.readable.device))

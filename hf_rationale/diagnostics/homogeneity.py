@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from tqdm.auto import trange
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..reading import NotMeasurableError, at_rest, encode
+from ..reading import NotMeasurableError, encode, evaluation_mode
 from .figures import curves, panels
 
 
@@ -60,7 +60,7 @@ def homogeneity(
     dataset = encode(dataset, tokenizer, encoder, max_length)
     columns = [name for name in ("input_ids", "token_type_ids", "attention_mask") if name in dataset.column_names]
     traces = []
-    with at_rest(encoder):
+    with evaluation_mode(encoder):
         for start in trange(0, len(dataset), batch_size, desc="comparing states", leave=False):
             texts = dataset.select_columns(columns)[start : start + batch_size]
             # Padded on the right, where no encoder counts positions from the padding.

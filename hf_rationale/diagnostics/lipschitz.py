@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from ..modeling_base import RationalePreTrainedModel
-from ..modeling_outputs import RationaleInputs
+from ..modeling.base import RationalePreTrainedModel
+from ..modeling.outputs import RationaleInputs
 from ..reading import NotMeasurableError, encode, read_batches
 from .figures import panels
 

@@ -15,10 +15,10 @@ from matplotlib.figure import Figure
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 
-from ..masking import cut_off
-from ..modeling_base import RationalePreTrainedModel
-from ..modeling_outputs import RationaleInputs
-from ..reading import TextBatch, at_rest, encode, read_batches, sample_rationale
+from ..modeling.base import RationalePreTrainedModel
+from ..modeling.outputs import RationaleInputs, Selection
+from ..modeling.selection import cut_off
+from ..reading import MarkedBatch, encode, evaluation_mode, read_batches
 from ..trainer import RationaleTrainer
 from ..training_args import RationaleTrainingArguments
 from .figures import curves, panels
@@ -55,8 +55,8 @@ class FullTextTrainer(RationaleTrainer):
 
     description = "A predictor of the full text."
 
-    def game(self, model: RationalePreTrainedModel, inputs: RationaleInputs, mask: torch.Tensor):
-        prediction = self.read(model, inputs, inputs.units.selectable.to(mask.dtype))
+    def game(self, model: RationalePreTrainedModel, inputs: RationaleInputs, selection: Selection):
+        prediction = self.read(model, inputs, inputs.units.selectable.to(selection.mask.dtype))
         return prediction, {"cross_entropy": F.cross_entropy(prediction.logits.float(), inputs.labels)}
 
 
@@ -65,8 +65,9 @@ class RandomPatternTrainer(RationaleTrainer):
 
     description = "A predictor of what an extractor selects that is told nothing but how much."
 
-    def game(self, model: RationalePreTrainedModel, inputs: RationaleInputs, mask: torch.Tensor):
-        return super().game(model, inputs, cut_off(mask))
+    def game(self, model: RationalePreTrainedModel, inputs: RationaleInputs, selection: Selection):
+        masks = (*selection.masks[:-1], cut_off(selection.mask))
+        return super().game(model, inputs, selection._replace(masks=masks))
 
 
 def random_patterns(
@@ -91,7 +92,7 @@ def random_patterns(
         ValueError: where the model has full-text terms, from which its predictor would learn beside, or players that
             share trained weights; where the best checkpoint is asked for.
     """
-    if model.config.full_text_weight or model.config.match_weight:
+    if args.full_text_weight or args.match_weight:
         raise ValueError("The predictor is to learn from random words alone: set full_text_weight=0, match_weight=0.")
     if model.shared_weights:
         raise ValueError("The players share trained weights, so that the labels would move the extractor. Use two.")
@@ -118,7 +119,7 @@ def random_patterns(
             RandomPatternTrainer,
             patterns,
             {"random patterns": patterns, "r2f": full},
-            lambda inputs: sample_rationale(patterns, inputs),
+            lambda inputs: patterns.select(inputs, sample=True).mask,
         ),
     ]
     for trainer_class, trained, readers, mask_of in runs:
@@ -144,7 +145,7 @@ class _AfterEveryEpoch(TrainerCallback):
 
 @torch.no_grad()
 def _accuracies(
-    batches: Iterable[TextBatch],
+    batches: Iterable[MarkedBatch],
     predictors: Collection[RationalePreTrainedModel],
     mask_of: Callable[[RationaleInputs], torch.Tensor],
     seed: int,
@@ -154,7 +155,7 @@ def _accuracies(
     with torch.random.fork_rng(), ExitStack() as stack:
         torch.manual_seed(seed)
         for predictor in predictors:
-            stack.enter_context(at_rest(predictor))
+            stack.enter_context(evaluation_mode(predictor))
         for batch in batches:
             mask = mask_of(batch.inputs)
             for i, predictor in enumerate(predictors):

@@ -7,7 +7,7 @@ from datasets import Dataset
 from matplotlib.figure import Figure
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 
-from ..reading import encode, read_batches, sample_rationale
+from ..reading import encode, read_batches
 from .figures import curves, panels
 
 
@@ -61,6 +61,6 @@ class SelectionChange(TrainerCallback):
         with torch.random.fork_rng():
             torch.manual_seed(0)
             return [
-                batch.words_of(sample_rationale(model, batch.inputs).float())
+                batch.marks_of(model.select(batch.inputs, sample=True).mask.float())
                 for batch in read_batches(model, self.dataset, self.tokenizer, args.train_batch_size, "selecting")
             ]

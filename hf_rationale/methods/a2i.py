@@ -8,30 +8,33 @@ import torch
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from ..masking import cut_off, through
-from ..modeling_outputs import RationaleClassifierOutput, RationaleInputs
-from ..players import MaskPredictor
-from ..regularizers import regularize
+from ..modeling.objective import regularize
+from ..modeling.outputs import RationaleClassifierOutput, RationaleInputs
+from ..modeling.players import MaskPredictor
+from ..modeling.selection import cut_off, through
 from ..trainer import RationaleTrainer
 
 
 class A2ITrainer(RationaleTrainer):
     r"""
-    A third player, the attacker, looks for what makes the predictor say something else than the label. Where it finds
-    that, the predictor has learned trivial patterns, and is told to make nothing of them:
+    A third player, the attacker, selects what makes the predictor choose another class than the label. If it succeeds,
+    the predictor has learned trivial patterns, and it is trained to predict nothing from them:
 
         attacker:  min_A CE(P(z_A), y_A) + λ1 | mean(m_A) − s |, the predictor fixed     (6)
-        game:      min_{E,P} CE(P(z), y) + Ω(m), or another method's                     (7, first term)
+        game:      min_{E,P} CE(P(z), y) + Ω(m), or that of another method               (7, first term)
         predictor: min_P CE(P(sg(z_A)), uniform over the classes)                        (7, second term)
         y_A uniform over the classes other than y                                        (8)
 
-    One pass of the predictor over z_A serves both players; all three step at once, where the paper alternates.
-    `attack_success_rate` is logged: the share of texts whose z_A makes the predictor say y_A. Near chance is good.
+    One pass of the predictor over z_A serves both players. All three players step at once, while the paper alternates.
+    `attack_success_rate` is logged: the share of inputs for which z_A makes the predictor choose y_A. A value close to
+    chance is good.
 
-    The attacker starts as a copy of the extractor with a fresh head. It is saved in checkpoints, not in the model.
+    The attacker starts as a copy of the extractor with a fresh head. It is saved in checkpoints, but not in the model.
     """
 
-    description = "A2I: an attacker looks for patterns that mislead the predictor, which is told to ignore them."
+    name = "a2i"
+    description = "A2I: an attacker selects patterns that mislead the predictor, which learns to ignore them."
+    paper = "A2I"
 
     def add_players(self, model: PreTrainedModel) -> None:
         super().add_players(model)
@@ -40,17 +43,17 @@ class A2ITrainer(RationaleTrainer):
     def objective(self, model: PreTrainedModel, inputs: RationaleInputs) -> RationaleClassifierOutput:
         output = super().objective(model, inputs)
         losses, attack_success_rate = attack(model, inputs, self.target_sparsity(model.config.sparsity))
-        output.loss = output.loss + sum(losses.values())
-        output.losses |= losses | {"attack_success_rate": attack_success_rate}
+        output.add_losses(losses)
+        output.losses["attack_success_rate"] = attack_success_rate
         return output
 
 
 def add_attacker(model: PreTrainedModel):
-    """Give `model` an attacker: the extractor's layers as they are, under fresh heads. Frozen ones are shared."""
+    """Add an attacker to `model`: a copy of the extractor with fresh heads, which shares its frozen weights."""
     if not isinstance(model, PreTrainedModel):
         raise ValueError(
-            f"An attacker is added to the model itself, and cannot be to a {type(model).__name__} around it. Train "
-            "without an adapter; merge a finished one first (merge_and_unload)."
+            f"An attacker can be added to a rationale model, but not to a {type(model).__name__} that wraps one. Train "
+            "without an adapter, and merge a finished adapter first (merge_and_unload)."
         )
     frozen = {
         id(weight): weight

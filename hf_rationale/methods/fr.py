@@ -7,12 +7,16 @@ from ..trainer import RationaleTrainer
 
 class FRTrainer(RationaleTrainer):
     r"""
-    RNP's objective on a model whose two players share one encoder: what the extractor knows of a word, the predictor
-    knows as well, so that neither can lead the other astray.
+    The objective of RNP on a model whose two players share one encoder. Both players then know the same about every
+    word, so that neither can mislead the other.
 
-    The encoder gets its gradient as the extractor's and as the predictor's, in one sum. A model with two encoders is
-    refused.
+    The encoder gets the sum of its gradients as extractor and as predictor.
+
+    Raises:
+        ValueError: if the model has two encoders.
     """
 
-    description = "FR (Liu et al. 2022): RNP with one encoder shared by extractor and predictor."
+    name = "fr"
+    description = "FR: RNP with one encoder that is shared by extractor and predictor."
+    paper = "Liu et al. 2022"
     model_options = {"share_encoder": True}

@@ -1,85 +1,85 @@
-"""N2R and N2R+MMI: from the norm of a representation to the rationale (equations 8 to 13)."""
+"""N2R and N2R+MMI: the norm of the predictor's representation as the extractor's objective (equations 8 to 13)."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import torch
-from torch import nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from ..masking import cut_off, through
-from ..modeling_outputs import Prediction, RationaleInputs
+from ..modeling.outputs import Prediction, RationaleInputs, Selection
+from ..modeling.selection import cut_off, through
 from ..trainer import RationaleTrainer
+from ..training_args import RationaleTrainingArguments
+
+
+@dataclass
+class N2RArguments(RationaleTrainingArguments):
+    r"""
+    [`RationaleTrainingArguments`] with the number of [`N2RTrainer`].
+
+    Args:
+        norm_weight (`float`, *optional*, defaults to 1.0): weight of the norm in the extractor's objective.
+    """
+
+    norm_weight: float = field(default=1.0, metadata={"help": "N2R: weight of the norm in the extractor's objective."})
+
+    def __post_init__(self):
+        self.check_weights("norm_weight")
+        super().__post_init__()
 
 
 class N2RTrainer(RationaleTrainer):
     r"""
-    The extractor looks for what the predictor makes use of, and not for what lowers its loss:
+    The extractor maximizes how strongly the predictor responds to the rationale, instead of lowering the predictor's
+    loss:
 
         extractor: min_E −log ‖Enc(z)‖₂ + Ω(m), the predictor fixed     (8)
         predictor: min_P CE(P(sg(z)), y)                                (9)
 
-    On a model with full-text terms, such as PLMR's by default, the extractor has these on top, and they see the label;
-    pure N2R there needs `full_text_weight=0` and `match_weight=0`.
-
-    Args:
-        norm_weight (`float`, *optional*, defaults to 1.0): weight of the norm, against Ω.
-        schedule (`str`, *optional*, defaults to `"joint"`): `"joint"`: both players step at once, after one pass of
-            each. `"alternating"`: the predictor steps first, then the extractor on the same batch, with another sample
-            of its mask, as in the paper (appendix A.3); twice the time.
+    Both players step at once, after one pass of each. (The paper alternates, see appendix A.3.) With a full-text term,
+    as by default in [`PLMRArguments`], the extractor also gets the gradient of that term, which depends on the label.
+    For pure N2R set `full_text_weight=0` and `match_weight=0`.
 
     Raises:
-        ValueError: where the two players share weights, which cannot be trained and fixed at once.
+        ValueError: if the two players share trained weights, which cannot be trained and fixed at once.
     """
 
-    description = (
-        "N2R: the extractor maximizes the norm of the predictor's representation, the predictor alone the likelihood."
-    )
+    name = "n2r"
+    description = "N2R: the extractor maximizes the norm of the predictor's representation."
+    paper = "N2R"
+    arguments_class = N2RArguments
     model_options = {"share_encoder": False}
 
-    def __init__(self, model, *args, norm_weight: float = 1.0, schedule: str = "joint", **kwargs):
-        if not 0 <= norm_weight < float("inf"):
-            raise ValueError(f"norm_weight is a finite weight of at least 0; got {norm_weight}")
-        if schedule not in ("joint", "alternating"):
-            raise ValueError(f"schedule is 'joint' or 'alternating'; got {schedule!r}")
-        if not model.config.share_encoder and model.shared_weights:
+    def __init__(self, model, *args, **kwargs):
+        if not getattr(model.config, "share_encoder", False) and model.shared_weights:
             raise ValueError(
-                "N2R trains the extractor with the predictor fixed, and the two share embeddings that are trained. "
-                "Freeze these, or make the model without tie_word_embeddings (PLMR: with freeze_embeddings)."
+                "N2R trains the extractor with the predictor fixed, but the two players share embeddings that are "
+                "trained. Freeze them, or make the model without tie_word_embeddings (PLMR: with freeze_embeddings)."
             )
-        self.norm_weight, self.schedule = norm_weight, schedule
         super().__init__(model, *args, **kwargs)
 
     def game(
-        self, model: PreTrainedModel, inputs: RationaleInputs, mask: torch.Tensor
+        self, model: PreTrainedModel, inputs: RationaleInputs, selection: Selection
     ) -> tuple[Prediction, dict[str, torch.Tensor]]:
-        z = self.rationale(mask)
+        z = self.rationale(selection.mask)
         prediction = self.read(model, inputs, z)
-        norm = -self.norm_weight * log_norm(prediction.representation).mean()
+        norm = -self.args.norm_weight * log_norm(prediction.representation).mean()
         return prediction, {
             "cross_entropy": F.cross_entropy(prediction.logits.float(), inputs.labels),
-            "norm": through(norm, z, mask),
+            "norm": through(norm, z, selection.mask),
         }
 
     def rationale(self, mask: torch.Tensor) -> torch.Tensor:
         """sg(z): the cross-entropy does not reach the extractor."""
         return cut_off(mask)
 
-    def training_step(self, model: nn.Module, inputs, num_items_in_batch=None) -> torch.Tensor:
-        if self.schedule == "joint":
-            return super().training_step(model, inputs, num_items_in_batch)
-        predictor = self.accelerator.unwrap_model(self.model).predictor
-        if inputs is self._micro_batches[0]:
-            self.step_alone(model, predictor)
-        loss = super().training_step(model, inputs, num_items_in_batch)
-        predictor.zero_grad()
-        return loss
-
 
 class N2RMMITrainer(N2RTrainer):
     r"""
-    N2R with the maximum mutual information criterion of RNP on top: both players have the cross-entropy, the extractor
-    the norm as well.
+    N2R with the maximum mutual information criterion of RNP: both players minimize the cross-entropy, and the extractor
+    also maximizes the norm.
 
         extractor: min_E CE(P(z), y) − log ‖Enc(z)‖₂ + Ω(m)      (11)
         predictor: min_P CE(P(z), y)                              (12)
@@ -87,6 +87,7 @@ class N2RMMITrainer(N2RTrainer):
     Arguments and errors are those of [`N2RTrainer`].
     """
 
+    name = "n2r_mmi"
     description = "N2R+MMI: RNP whose extractor also maximizes the norm of the predictor's representation."
 
     def rationale(self, mask: torch.Tensor) -> torch.Tensor:
@@ -94,5 +95,5 @@ class N2RMMITrainer(N2RTrainer):
 
 
 def log_norm(representation: torch.Tensor) -> torch.Tensor:
-    """log ‖Enc(z)‖₂ of each text (batch,), of representations (batch, hidden); finite also where they are zero."""
+    """log ‖Enc(z)‖₂ (batch,) of representations (batch, hidden). It is finite even if they are zero."""
     return (representation.float().norm(dim=-1) + 1e-6).log()

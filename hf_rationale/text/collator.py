@@ -1,4 +1,4 @@
-"""Batches, padded to their longest text."""
+"""Batches of encoded texts, padded to the longest."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from .encoding import NO_WORD
+from ..modeling.outputs import NO_MARK
 
 
 @dataclass
@@ -18,28 +18,31 @@ class RationaleDataCollator:
     Pads encoded examples (see [`encode_rationale_dataset`]) to the longest of the batch.
 
     Args:
-        tokenizer: pads the token indices; its padding side counts.
-        pad_to_multiple_of (*optional*): round lengths up, for hardware that likes it.
+        tokenizer: gives the padding token and the padding side.
+        pad_to_multiple_of (*optional*): round lengths up to a multiple of this number, which some hardware prefers.
+        columns: further columns to collect, which a method's objective reads.
 
-    Returns (of a call): `input_ids`, `attention_mask`, `token_type_ids` where there are, `word_ids` (-1 at padding),
-    all `(batch, seq)`; `labels` `(batch,)`; `rationale` `(batch, words)`, -1 where nobody marked one,
-    -100 where there is no word.
+    Returns (of a call): `input_ids`, `attention_mask`, `token_type_ids` (if there are any), `word_ids` and `unit_ids` (if
+    there are any; -1 at padding), all of shape `(batch, seq)`; `labels` `(batch,)`; `rationale` `(batch, words)`, which
+    is -1 if nobody marked the text and -100 at padding; `columns`, a dict of tensors of shape `(batch, …)`.
     """
 
     tokenizer: PreTrainedTokenizerBase
     pad_to_multiple_of: int | None = None
+    columns: tuple[str, ...] = ()
 
     def __call__(self, features: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         if self.tokenizer.pad_token_id is None:
-            raise ValueError("The tokenizer has no padding token. Give it one: tokenizer.pad_token = …")
+            raise ValueError("The tokenizer has no padding token. Set one: tokenizer.pad_token = …")
         if "attention_mask" not in features[0]:
             features = [{**feature, "attention_mask": [1] * len(feature["input_ids"])} for feature in features]
-        # Not `tokenizer.pad`: its detour over Python lists took an eighth of a training step of a small model.
+        # `tokenizer.pad` works on Python lists, which took an eighth of the time of a training step of a small model.
         fillers = {
             "input_ids": self.tokenizer.pad_token_id,
             "attention_mask": 0,
             "token_type_ids": self.tokenizer.pad_token_type_id,
             "word_ids": -1,
+            "unit_ids": -1,
         }
         length, multiple = max(len(feature["input_ids"]) for feature in features), self.pad_to_multiple_of or 1
         length += -length % multiple
@@ -51,9 +54,11 @@ class RationaleDataCollator:
         }
         if "rationale" in features[0]:
             words = max(len(feature["rationale"]) for feature in features)
-            batch["rationale"] = _padded([feature["rationale"] for feature in features], words, NO_WORD, "right")
+            batch["rationale"] = _padded([feature["rationale"] for feature in features], words, NO_MARK, "right")
         if features[0].get("labels") is not None:
             batch["labels"] = torch.tensor([feature["labels"] for feature in features])
+        if columns := [name for name in self.columns if name in features[0]]:  # a validation set may lack them
+            batch["columns"] = {name: torch.tensor([feature[name] for feature in features]) for name in columns}
         return batch
 
 

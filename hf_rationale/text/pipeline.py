@@ -9,7 +9,9 @@ import torch
 from transformers import Pipeline
 from transformers.utils import logging
 
-from .modeling_base import RationalePreTrainedModel, check_budget
+from ..modeling.selection import check_budget
+from .base import RationaleTextModel
+from .encoding import TextEncoder
 
 
 logger = logging.get_logger(__name__)
@@ -42,15 +44,16 @@ class RationaleClassificationPipeline(Pipeline):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        if not isinstance(self.model, RationalePreTrainedModel):
+        if not isinstance(self.model, RationaleTextModel):
             if hasattr(self.model, "merge_and_unload"):
                 raise ValueError("An adapter has to be merged first: pass model.merge_and_unload().")
             raise ValueError(
                 f"{type(self.model).__name__} selects no rationale. Train a rationale classifier from its encoder: "
                 "RationaleForSequenceClassification.from_encoder_pretrained(…)."
             )
-        if not self.tokenizer.is_fast:
-            raise ValueError("Character offsets come from a fast tokenizer; load this one with use_fast=True.")
+        self._encoder, self._pair_encoder = (
+            TextEncoder(self.tokenizer, self.model.max_length, pairs) for pairs in (False, True)
+        )
 
     def __call__(self, inputs, **kwargs) -> dict[str, Any] | list:
         r"""
@@ -96,34 +99,23 @@ class RationaleClassificationPipeline(Pipeline):
     def preprocess(self, inputs: str | dict[str, str]) -> dict[str, Any]:
         _check_text(inputs, "The text")
         pair = isinstance(inputs, dict)
-        texts = (inputs["text"], inputs["text_pair"]) if pair else (inputs,)
-        max_length = self.model.max_length
-        if max_length is not None and pair:
-            query = self.tokenizer(texts[0], add_special_tokens=False)["input_ids"]
-            if len(query) + self.tokenizer.num_special_tokens_to_add(pair=True) >= max_length:
-                raise ValueError(f"The query alone fills the model's {max_length} tokens; shorten it.")
-        encoded = self.tokenizer(
-            *texts,
-            truncation=False if max_length is None else "only_second" if pair else True,
-            max_length=max_length,
-            return_tensors="pt",
-        )
-        encoding = encoded.encodings[0]
-        last = len(texts) - 1
+        text, query = (inputs["text_pair"], inputs["text"]) if pair else (inputs, None)
+        encoder = self._pair_encoder if pair else self._encoder
+        encoding = encoder([text], [query] if pair else None)[0]
         word_ids = [
-            word if segment == last else -1
+            word if word is not None and segment == int(pair) else -1
             for word, segment in zip(encoding.word_ids, encoding.sequence_ids, strict=True)
         ]
         if truncated := bool(encoding.overflowing):
             logger.warning_once(
-                f"A text is longer than the {max_length} tokens that the model can read; its end is cut off. Its "
-                "result says 'truncated': True."
+                f"A text is longer than the {encoder.max_length} tokens that the model can read, so its end is cut "
+                "off. Its result contains 'truncated': True."
             )
         return {
-            **encoded,
+            **{name: torch.tensor([values]) for name, values in encoder.model_inputs(encoding).items()},
             "word_ids": torch.tensor([word_ids]),
             "offsets": torch.tensor([encoding.offsets]),
-            "text": texts[-1],
+            "text": text,
             "truncated": truncated,
         }
 

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import can_return_tuple
 
-from .compat import init
+from ..compat import init
 from .configuration_gru import GruConfig
 from .tokenization_word_level import SPECIAL_TOKENS, word_level_tokenizer
 from .word_vectors import read_word_vectors
@@ -54,19 +54,24 @@ class GruModel(GruPreTrainedModel):
         self.forward_gru = nn.GRU(config.embedding_size, config.hidden_size // 2, batch_first=True)
         self.backward_gru = nn.GRU(config.embedding_size, config.hidden_size // 2, batch_first=True)
         self.post_init()
-        self.embeddings.weight.requires_grad_(not config.freeze_embeddings)
+        self.freeze_as_configured()
 
-    def train(self, mode: bool = True) -> GruModel:
-        # Loading a checkpoint makes new parameters, which are trainable; its last step is `eval()`.
-        if self.config.freeze_embeddings:
-            self.embeddings.weight.requires_grad_(False)
-        return super().train(mode)
+    @classmethod
+    def from_pretrained(cls, *args, **kwargs):
+        loaded = super().from_pretrained(*args, **kwargs)
+        (loaded[0] if isinstance(loaded, tuple) else loaded).freeze_as_configured()
+        return loaded
+
+    def freeze_as_configured(self):
+        """Freeze the word vectors if the configuration says so. Loading replaces parameters by trainable ones."""
+        self.embeddings.weight.requires_grad_(not self.config.freeze_embeddings)
 
     def get_input_embeddings(self) -> nn.Embedding:
         return self.embeddings
 
     def set_input_embeddings(self, value: nn.Embedding):
         self.embeddings = value
+        self.freeze_as_configured()
 
     @can_return_tuple
     def forward(

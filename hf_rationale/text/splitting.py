@@ -1,4 +1,4 @@
-"""Splitting a transformers encoder by depth: parts that are encoders themselves, and run one after the other."""
+"""Splitting a transformers encoder by depth into parts that are encoders themselves."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from transformers import PreTrainedModel
 
 class Borrowed(nn.Module):
     """
-    The embeddings of another part, so that token indices can be read where the encoder does not begin. Hidden states,
-    given as `inputs_embeds`, pass through as they are.
+    The embeddings of the first part, with which a later part can read token indices. Hidden states, given as
+    `inputs_embeds`, pass through unchanged.
 
-    The embeddings stay that part's: they are no submodule here, and are neither saved nor counted twice.
+    The embeddings belong to the first part. They are not a submodule here, so they are not saved or counted twice.
     """
 
     def __init__(self, embeddings: nn.Module, projection: nn.Module | None):
@@ -30,18 +30,18 @@ class Borrowed(nn.Module):
         return embedded if self.projection is None else self.projection(embedded)
 
     def __getattr__(self, name: str):
-        # What is asked of an encoder's embeddings: the word vectors, the positions.
+        # Attributes of an encoder's embeddings, such as the word vectors and the positions.
         return getattr(self.__dict__["embeddings"], name)
 
 
 def split_encoder(encoder: PreTrainedModel, ends: list[int]) -> list[PreTrainedModel]:
     r"""
-    Cut `encoder`, of a type in `SPLITTABLE`, after each of the layers `ends` (ascending, counted from 1). Its layers
-    are handed to the parts, none is copied; the first part has the embeddings, which the others borrow, and the last
-    what follows after the layers.
+    Split `encoder` after each of the layers `ends` (ascending, counted from 1). Its type must be splittable (see
+    [`EncoderTraits`]). The layers are moved to the parts and not copied. The first part has the embeddings, which the
+    others borrow, and the last part has what follows the layers.
 
-    A part takes token indices or, as `inputs_embeds`, the states that the part before it has left. Run one after the
-    other, the parts do what the encoder does. `encoder` is used up: it is the first part.
+    A part takes token indices or, as `inputs_embeds`, the output states of the part before it. Run one after the other,
+    the parts compute what the encoder computes. `encoder` itself becomes the first part.
     """
     depth = encoder.config.num_hidden_layers
     place, layers = next(
@@ -51,7 +51,7 @@ def split_encoder(encoder: PreTrainedModel, ends: list[int]) -> list[PreTrainedM
     )
     parent, _, name = place.rpartition(".")
     owned = {"embeddings": encoder.embeddings, "embeddings_project": getattr(encoder, "embeddings_project", None)}
-    # What lies around the layers (a norm, MPNet's position bias) each part has for itself; the config is one.
+    # Each part has its own copy of what surrounds the layers (a norm, MPNet's position bias). The config is shared.
     shared = [*layers, encoder.config, *filter(None, owned.values())]
     parts = [encoder, *(copy.deepcopy(encoder, {id(one): one for one in shared}) for _ in ends)]
     for part, (start, end) in zip(parts, pairwise([0, *ends, depth]), strict=True):

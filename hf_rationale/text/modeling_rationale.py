@@ -1,4 +1,4 @@
-"""The two-player rationale classifier: an extractor selects, a predictor reads the selection and nothing else."""
+"""The two-player rationale classifier: an extractor selects tokens, and a predictor reads only these."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ import os
 from torch import nn
 from transformers import CONFIG_MAPPING, MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, PreTrainedConfig, PreTrainedModel
 
+from ..modeling.base import RationalePreTrainedModel
+from .base import RationaleTextModel
 from .configuration_rationale import RationaleConfig
-from .modeling_base import RationalePreTrainedModel, load_encoder, load_weights
-from .players import Extractor, Predictor, build_encoder
+from .encoders import build_encoder, load_encoder, load_weights
+from .players import Extractor, Predictor
 
 
-class RationaleForSequenceClassification(RationalePreTrainedModel):
+class RationaleForSequenceClassification(RationaleTextModel):
     r"""
     A text classifier that selects a rationale and decides from it alone (Lei et al. 2016).
 
-    The extractor scores every token; a mask m is sampled in training (straight-through Gumbel-softmax) and
-    deterministic at evaluation; the predictor reads the selected tokens, and nothing of the others: for a given mask
-    the logits do not depend on what unselected tokens say.
+    The extractor scores every token. The mask m is sampled in training and deterministic at evaluation. The predictor
+    reads only the selected tokens: for a given mask, the logits do not depend on the content of the other tokens.
 
     Args:
-        config ([`RationaleConfig`]): the two encoders and how they play together. Fresh weights; see
-            [`~RationaleForSequenceClassification.from_encoder_pretrained`] and `from_pretrained` for trained ones.
+        config ([`RationaleConfig`]): the configuration. The model has fresh weights. For pretrained ones, see
+            [`~RationaleForSequenceClassification.from_encoder_pretrained`] and `from_pretrained`.
     """
 
     config_class = RationaleConfig
@@ -39,16 +40,16 @@ class RationaleForSequenceClassification(RationalePreTrainedModel):
         self.extractor = Extractor(config, build_encoder(config.extractor_config))
         own = None if config.share_encoder else build_encoder(config.predictor_config)
         self.predictor = Predictor(config, own)
-        self._check_reader()
+        self.prepare_reader()
         if config.tie_word_embeddings and not config.share_encoder:
             tied = _embedding_name(self, self.reader)
             self._tied_weights_keys = {tied: _embedding_name(self, self.extractor.encoder)}
-            self._keys_to_ignore_on_save = [tied]  # a Trainer that loads a checkpoint does not miss it
+            self._keys_to_ignore_on_save = [tied]  # otherwise a Trainer that loads a checkpoint would miss it
         self.post_init()
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, *args, **kwargs):
-        """As transformers'; any rationale classifier, so that the result is of the class that was saved."""
+        """As transformers', but for any rationale classifier: the result has the class that was saved."""
         if cls is RationaleForSequenceClassification and "config" not in kwargs:
             saved, _ = PreTrainedConfig.get_config_dict(pretrained_model_name_or_path, **kwargs)
             if (model_type := saved.get("model_type")) in CONFIG_MAPPING:
@@ -70,18 +71,18 @@ class RationaleForSequenceClassification(RationalePreTrainedModel):
 
         Args:
             encoder: folder or Hub id of any transformers encoder, or the encoder itself (copied).
-            predictor: the same for the predictor, where it is to start from another encoder with the same tokenizer.
-            tokenizer (*optional*): the encoder's tokenizer, which tells the special tokens; looked for beside the
-                encoder by default.
+            predictor: the same for the predictor, if it should start from another encoder with the same tokenizer.
+            tokenizer (*optional*): the encoder's tokenizer, which knows the special tokens. By default it is loaded
+                from the encoder's folder.
             kwargs: fields of [`RationaleConfig`], such as `num_labels`, `id2label`, `sparsity`, `selection_level`.
 
         Raises:
-            OSError: where there is no such encoder.
-            StrictDataclassError: where a field is out of its range, or the two encoders do not fit each other.
-            TypeError: where the config has no such field.
+            OSError: if the encoder does not exist.
+            StrictDataclassError: if a field is out of range, or if the two encoders do not fit each other.
+            TypeError: if the config has no such field.
         """
         if predictor is not None and kwargs.get("share_encoder"):
-            raise ValueError("share_encoder means one encoder for both players: leave predictor out.")
+            raise ValueError("With share_encoder=True both players use one encoder, so leave predictor out.")
         extractor = load_encoder(encoder)
         predictor = extractor if predictor is None else load_encoder(predictor)
         config = cls.config_class(
@@ -90,14 +91,14 @@ class RationaleForSequenceClassification(RationalePreTrainedModel):
             **cls._config_fields(encoder, extractor.config, tokenizer, kwargs),
         )
         model = cls(config)
-        for part, source in zip(model.encoders, (extractor, predictor), strict=False):  # one, where they share it
+        for part, source in zip(model.encoders, (extractor, predictor), strict=False):  # one if it is shared
             load_weights(part, source)
         model.tie_weights()
         return model.eval()
 
     @property
     def encoders(self) -> tuple[PreTrainedModel, ...]:
-        """The extractor's encoder first, the predictor's last: two, or the one that they share."""
+        """The extractor's encoder and the predictor's, or the one that they share."""
         if self.config.share_encoder:
             return (self.extractor.encoder,)
         return self.extractor.encoder, self.predictor.encoder

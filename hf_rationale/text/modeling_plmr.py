@@ -1,4 +1,4 @@
-"""PLMR: one pretrained encoder, whose lower layers extract and prune, and whose upper layers predict."""
+"""PLMR: the lower layers of one pretrained encoder select and prune tokens, and its upper layers predict."""
 
 from __future__ import annotations
 
@@ -9,30 +9,32 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from .attention import make_maskable
+from .base import RationaleTextModel
 from .configuration_plmr import PlmrConfig
-from .modeling_base import RationalePreTrainedModel, load_encoder, load_weights
-from .players import PlmrExtractor, Predictor, build_encoder
+from .encoders import build_encoder, load_encoder, load_weights
+from .players import PlmrExtractor, Predictor
 from .splitting import split_encoder
 
 
-class PlmrForSequenceClassification(RationalePreTrainedModel):
+class PlmrForSequenceClassification(RationaleTextModel):
     r"""
-    A text classifier that selects a rationale with the first l layers of an encoder and decides from it with the rest
-    (PLMR, section 5).
+    A text classifier that selects a rationale with the first l layers of an encoder and decides from it with the
+    others (PLMR, section 5).
 
-    The last of the extractor's layers are Dim-Reduction layers: each scores the tokens, and those that are pruned are
-    read by none of the layers behind it. The predictor restarts from the *embeddings* of the tokens that are left, as
-    the public code does: states of the extractor would smuggle in what has not been selected. So, for a given mask,
-    the logits do not depend on what unselected tokens say, nor on how many there are.
+    The last of the extractor's layers are Dim-Reduction layers. Each of them scores the tokens, and later layers do not
+    read the tokens that it prunes. The predictor starts again from the *embeddings* of the remaining tokens, as in the
+    public code, because the states of the extractor contain information about tokens that are not selected. For a given
+    mask, the logits therefore depend neither on the content nor on the number of unselected tokens.
 
-    The objective is L_r + w L_x + λ h(L_r − L_x) + L_s (equation 17): the cross-entropies on the rationale and on the
-    full text, and the mean over the Dim-Reduction layers of compactness and coherence. For L_x the predictor's layers
-    read the states of the full text behind the transformer layer of the first Dim-Reduction layer, before anything is
-    pruned (equation 15 has those in front of it); the other Dim-Reduction layers have no part in it.
+    [`PLMRTrainer`] trains it with L_r + w L_x + λ h(L_r − L_x) + L_s (equation 17): the cross-entropies on the
+    rationale and on the full text, and the mean over the Dim-Reduction layers of compactness and coherence. For L_x,
+    the predictor's layers read the states of the full text after the transformer layer of the first Dim-Reduction
+    layer, before anything is pruned. (Equation 15 takes the states in front of that layer.)
 
     Args:
-        config ([`PlmrConfig`]): the encoder and where it is split. Fresh weights; see
-            [`~PlmrForSequenceClassification.from_encoder_pretrained`] and `from_pretrained` for trained ones.
+        config ([`PlmrConfig`]): the configuration. The model has fresh weights. For pretrained ones, see
+            [`~PlmrForSequenceClassification.from_encoder_pretrained`] and `from_pretrained`.
     """
 
     config_class = PlmrConfig
@@ -49,28 +51,28 @@ class PlmrForSequenceClassification(RationalePreTrainedModel):
         *stages, reader = split_encoder(build_encoder(config.encoder_config), config.reduction_layers)
         self.extractor = PlmrExtractor(config, stages)
         self.predictor = Predictor(config, reader)
-        self._check_reader()
+        self.prepare_reader()
         self.post_init()
-        self._freeze_embeddings()
+        self.freeze_as_configured()
 
     @classmethod
     def from_encoder_pretrained(
         cls, encoder: str | os.PathLike | PreTrainedModel, tokenizer=None, **kwargs
     ) -> PlmrForSequenceClassification:
         r"""
-        A pretrained encoder, split, with fresh heads.
+        Split a pretrained encoder and add fresh heads.
 
         Args:
             encoder: folder or Hub id of the encoder, or the encoder itself (copied).
-            tokenizer (*optional*): the encoder's tokenizer, which tells the special tokens; looked for beside the
-                encoder by default.
+            tokenizer (*optional*): the encoder's tokenizer, which knows the special tokens. By default it is loaded
+                from the encoder's folder.
             kwargs: fields of [`PlmrConfig`], such as `num_labels`, `id2label`, `sparsity`, `split_layer`.
 
         Raises:
-            OSError: where there is no such encoder.
-            StrictDataclassError: where a field is out of its range.
-            TypeError: where the config has no such field.
-            ValueError: where the encoder is none that can be split.
+            OSError: if the encoder does not exist.
+            StrictDataclassError: if a field is out of range.
+            TypeError: if the config has no such field.
+            ValueError: if the encoder cannot be split.
         """
         source = load_encoder(encoder)
         config = cls.config_class(
@@ -85,25 +87,26 @@ class PlmrForSequenceClassification(RationalePreTrainedModel):
 
     def set_input_embeddings(self, value: nn.Module):
         super().set_input_embeddings(value)
-        self._freeze_embeddings()
+        self.freeze_as_configured()
 
-    def train(self, mode: bool = True) -> PlmrForSequenceClassification:
-        self._freeze_embeddings()  # loading a checkpoint makes new parameters, which are trainable
-        return super().train(mode)
+    def prepare_reader(self):
+        super().prepare_reader()
+        for encoder in self.extractor.encoders:  # they prune with masked attention as well
+            make_maskable(encoder)
 
     @property
     def encoders(self) -> tuple[PreTrainedModel, ...]:
-        """The first part, which has the embeddings."""
+        """The first part of the encoder, which has the embeddings."""
         return (self.extractor.encoders[0],)
 
     @property
     def reader(self) -> PreTrainedModel:
-        """The last part."""
+        """The last part of the encoder."""
         return self.predictor.encoder
 
     @property
     def shared_weights(self) -> list[nn.Parameter]:
-        """The embeddings, where they are trained."""
+        """The embeddings, if they are trained."""
         return [weight for module in self._embeddings for weight in module.parameters() if weight.requires_grad]
 
     def shares(self, sparsity: float | torch.Tensor) -> list[float | torch.Tensor]:
@@ -120,9 +123,10 @@ class PlmrForSequenceClassification(RationalePreTrainedModel):
         first = self.encoders[0]
         return [module for name in ("embeddings", "embeddings_project") if (module := getattr(first, name, None))]
 
-    def _freeze_embeddings(self):
+    def freeze_as_configured(self):
+        super().freeze_as_configured()
         if self.config.freeze_embeddings:
             for module in self._embeddings:
                 for name, weight in module.named_parameters():
-                    if "lora_" not in name:  # an adapter's own weights are no pretrained ones
+                    if "lora_" not in name:  # the weights of an adapter are trained
                         weight.requires_grad_(False)

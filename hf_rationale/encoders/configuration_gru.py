@@ -27,7 +27,7 @@ class GruConfig(PreTrainedConfig):
             Standard deviation of freshly initialised word vectors.
     """
 
-    model_type = "gru"
+    model_type = "rationale_gru"  # transformers may have a "gru" one day
 
     vocab_size: int = 30000
     embedding_size: int = 100

@@ -5,27 +5,29 @@
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
-from .configuration_base import RationaleBaseConfig
+from .configuration_base import RationaleTextConfig
+from .encoder_traits import traits_of
 
 
 @strict
-class RationaleConfig(RationaleBaseConfig):
+class RationaleConfig(RationaleTextConfig):
     r"""
-    Configuration of a [`RationaleForSequenceClassification`]. Beside the fields of [`RationaleBaseConfig`]:
+    Configuration of a [`RationaleForSequenceClassification`]. In addition to the fields of [`RationaleTextConfig`]:
 
     Args:
         extractor_config (`PreTrainedConfig` or `dict`):
-            Configuration of the encoder that selects. Any transformers encoder, or [`GruConfig`].
+            Configuration of the encoder that selects: any transformers encoder, or [`GruConfig`].
         predictor_config (`PreTrainedConfig` or `dict`):
-            Configuration of the encoder that reads the rationale. Both read the same token indices.
+            Configuration of the encoder that reads the rationale. Both encoders read the same token indices.
         share_encoder (`bool`, *optional*, defaults to `False`):
-            Whether one encoder serves both players, as in FR (Liu et al. 2022): one module, two heads.
+            Whether both players use one encoder with two heads, as in FR (Liu et al. 2022).
         masking (`str`, *optional*):
-            How the predictor is kept from reading what is not selected: `"attention"` (the mask multiplies the
+            How tokens that are not selected are hidden from the predictor: `"attention"` (the mask multiplies the
             attention weights) or `"zero"` (the mask multiplies the input embeddings). Defaults to `"zero"` for a GRU,
-            else to `"attention"`.
+            and to `"attention"` otherwise.
         tie_word_embeddings (`bool`, *optional*, defaults to `False`):
-            Whether the two encoders share one embedding matrix; for frozen word vectors, which are the same twice.
+            Whether the two encoders share one embedding matrix. Use it for frozen word vectors, which would otherwise
+            be stored twice.
 
     Example:
 
@@ -52,14 +54,14 @@ class RationaleConfig(RationaleBaseConfig):
             given = self.predictor_config
             if given is not None and given.to_dict() != self.extractor_config.to_dict():
                 raise ValueError(
-                    "share_encoder means one encoder for both players, but extractor_config and predictor_config "
+                    "With share_encoder=True both players use one encoder, but extractor_config and predictor_config "
                     "differ. Leave predictor_config out."
                 )
             self.predictor_config = self.extractor_config
         if self.predictor_config is not None:
-            recurrent = self.predictor_config.model_type == "gru"
-            self.masking = self.masking or ("zero" if recurrent else "attention")
-            self.pooling = self.pooling or ("max" if recurrent else "mean")
+            traits = traits_of(self.predictor_config)
+            self.masking = self.masking or traits.masking
+            self.pooling = self.pooling or traits.pooling
 
     @property
     def vocab_size(self) -> int:
@@ -77,18 +79,20 @@ class RationaleConfig(RationaleBaseConfig):
         return self.predictor_config.hidden_size
 
     def validate_masking(self):
-        """Raises `ValueError` where a named choice does not exist."""
+        """Raises `ValueError` if a field has a value that does not exist."""
         self.check_choices(masking=(None, "attention", "zero"))
 
     def validate_encoders(self):
-        """Raises `ValueError` where the two encoders cannot work together."""
+        """Raises `ValueError` if the two encoders cannot be used together."""
         extractor, predictor = self.extractor_config, self.predictor_config
         if extractor is None or predictor is None:
             return  # transformers builds a default config to find out what differs from it
         if extractor.vocab_size != predictor.vocab_size:
             raise ValueError(
-                "Extractor and predictor read the same token indices, so they need one tokenizer; their vocabularies "
-                f"have {extractor.vocab_size} and {predictor.vocab_size} entries."
+                "Extractor and predictor read the same token indices, so they need the same tokenizer. Their "
+                f"vocabularies have {extractor.vocab_size} and {predictor.vocab_size} entries."
             )
-        if predictor.model_type == "gru" and self.masking == "attention":
-            raise ValueError("A GRU has no attention to mask: use masking='zero'.")
+        if traits_of(predictor).masking == "zero" and self.masking == "attention":
+            raise ValueError(
+                f"An encoder of type {predictor.model_type} has no attention to mask: use masking='zero'."
+            )

@@ -1,0 +1,1 @@
+"""Encoders and tokenizers of the rationalization literature that transformers does not have."""

@@ -1,0 +1,114 @@
+"""The configuration fields that all rationale classifiers share: what to select and how the selection is penalized."""
+
+# No `from __future__ import annotations` here: `@strict` checks no type that is written as a string.
+
+from huggingface_hub.dataclasses import strict
+from transformers import CONFIG_MAPPING, PreTrainedConfig
+
+from .selection import SAMPLERS
+
+
+# Fields of earlier versions that are training arguments now. Configurations that hold them still load.
+MOVED_TO_TRAINING_ARGUMENTS = ("full_text_weight", "match_weight", "match_base")
+RENAMED_MODEL_TYPES = {"gru": "rationale_gru"}
+
+
+@strict
+class RationaleBaseConfig(PreTrainedConfig):
+    r"""
+    Base of the configurations of all rationale classifiers.
+
+    Args:
+        sparsity (`float`, *optional*, defaults to 0.2):
+            The share of each input to select, in (0, 1). Units count by their weight.
+        sparsity_weight (`float`, *optional*, defaults to 10.0):
+            λ1, the weight of compactness.
+        coherence_weight (`float`, *optional*, defaults to 1.0):
+            λ2, the weight of coherence.
+        sparsity_level (`str`, *optional*, defaults to `"example"`):
+            `"example"` compares the selected share of every example with `sparsity`. This is exact under gradient
+            accumulation and on several devices. `"batch"` compares the mean share of a device's batch, as the papers'
+            public code does.
+        pooling (`str`, *optional*):
+            How the predictor pools the states of what it reads: `"mean"`, `"max"` or `"cls"` (the first position).
+            The default depends on the kind of input and on the encoder.
+        sampler (`str`, *optional*, defaults to `"gumbel"`):
+            How masks are sampled in training: `"gumbel"` (straight-through Gumbel-softmax) or `"kumaraswamy"` (the
+            stretched and rectified Kumaraswamy distribution, whose gates can lie between 0 and 1).
+        temperature (`float`, *optional*, defaults to 1.0):
+            Temperature of the Gumbel-softmax. The Kumaraswamy sampler does not use it.
+        rationale_threshold (`float`, *optional*, defaults to 0.5):
+            At evaluation, a unit is selected if its score reaches this threshold. With one stage of extraction, 0.5
+            is argmax. A score of PLMR is the product of the probabilities of its stages, so that 0.5 selects far
+            less than argmax. [`RationaleTrainer`] calibrates the threshold on the validation set.
+        classifier_dropout (`float`, *optional*, defaults to 0.2):
+            Dropout before the heads of both players.
+        initializer_range (`float`, *optional*, defaults to 0.02):
+            Standard deviation of the newly initialized heads.
+    """
+
+    sparsity: float = 0.2
+    sparsity_weight: float | int = 10.0
+    coherence_weight: float | int = 1.0
+    sparsity_level: str = "example"
+    pooling: str | None = None
+    sampler: str = "gumbel"
+    temperature: float | int = 1.0
+    rationale_threshold: float | int = 0.5
+    classifier_dropout: float | int = 0.2
+    initializer_range: float = 0.02
+
+    def __post_init__(self, **kwargs):
+        for name in MOVED_TO_TRAINING_ARGUMENTS:
+            kwargs.pop(name, None)
+        for key in self.sub_configs:
+            value = getattr(self, key)
+            if isinstance(value, dict):
+                model_type = value.get("model_type")
+                model_type = RENAMED_MODEL_TYPES.get(model_type, model_type)
+                if model_type not in CONFIG_MAPPING:
+                    raise ValueError(f"{key} has an unknown model_type: {model_type!r}")
+                setattr(self, key, CONFIG_MAPPING[model_type](**{**value, "model_type": model_type}))
+        super().__post_init__(**kwargs)
+
+    @classmethod
+    def from_dict(cls, config_dict, **kwargs):
+        model_type = config_dict.get("model_type", cls.model_type)
+        if model_type != cls.model_type:
+            raise ValueError(
+                f"This checkpoint has the model type {model_type!r}, not {cls.model_type!r}. To make a rationale "
+                "classifier from a plain encoder, call from_encoder_pretrained(path_or_hub_id). "
+                "AutoModelForSequenceClassification loads any rationale classifier."
+            )
+        return super().from_dict(config_dict, **kwargs)
+
+    def validate_choices(self):
+        """Raises `ValueError` if a field has a value that does not exist."""
+        self.check_choices(
+            sparsity_level=("example", "batch"),
+            pooling=(None, "mean", "max", "cls"),
+            sampler=tuple(SAMPLERS),
+            problem_type=(None, "single_label_classification"),
+        )
+
+    def check_choices(self, **choices):
+        """Raises `ValueError` if a field has none of its allowed values."""
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be one of {allowed}, but is {getattr(self, name)!r}")
+
+    def validate_ranges(self):
+        """Raises `ValueError` if a numeric field is out of range or NaN."""
+        if self.num_labels < 2:
+            raise ValueError(f"A classifier needs at least 2 labels, but num_labels is {self.num_labels}")
+        if not 0 < self.sparsity < 1:
+            raise ValueError(f"sparsity is the share to select and must lie between 0 and 1, but is {self.sparsity}")
+        for name in ("sparsity_weight", "coherence_weight"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} must be finite and at least 0, but is {getattr(self, name)}")
+        if not 0 < self.temperature < float("inf"):
+            raise ValueError(f"temperature must be finite and above 0, but is {self.temperature}")
+        if not 0 <= self.rationale_threshold <= 1:
+            raise ValueError(f"rationale_threshold must lie in [0, 1], but is {self.rationale_threshold}")
+        if not 0 <= self.classifier_dropout < 1:
+            raise ValueError(f"classifier_dropout must lie in [0, 1), but is {self.classifier_dropout}")

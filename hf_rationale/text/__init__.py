@@ -1,0 +1,1 @@
+"""Text as input: rationale classifiers whose positions are the tokens of a text."""

@@ -1,0 +1,32 @@
+"""The configuration fields that all text models share: what the units of selection are, and the special tokens."""
+
+# No `from __future__ import annotations` here: `@strict` checks no type that is written as a string.
+
+from huggingface_hub.dataclasses import strict
+
+from ..modeling.configuration import RationaleBaseConfig
+
+
+@strict
+class RationaleTextConfig(RationaleBaseConfig):
+    r"""
+    Base of [`RationaleConfig`] and [`PlmrConfig`]. In addition to the fields of [`RationaleBaseConfig`]:
+
+    Args:
+        selection_level (`str`, *optional*, defaults to `"token"`):
+            The units that are selected as a whole: `"token"` selects every token by itself, and `"word"` selects all
+            tokens of a word together. Words are given by the input `word_ids`, which [`RationaleDataCollator`] and
+            the pipeline supply. `sparsity` is a share of these units.
+        special_token_ids (`list[int]`, *optional*):
+            Tokens that can never be selected, such as `[CLS]`, `[SEP]` and padding.
+        pad_token_id (`int`, *optional*):
+            The padding token.
+    """
+
+    selection_level: str = "token"
+    special_token_ids: list[int] | None = None
+    pad_token_id: int | None = None
+
+    def validate_selection_level(self):
+        """Raises `ValueError` if there is no such level."""
+        self.check_choices(selection_level=("token", "word"))

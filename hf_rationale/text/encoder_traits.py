@@ -1,0 +1,52 @@
+"""What has to be known of each type of encoder. Types that are not in the table have the default traits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from transformers import PreTrainedConfig
+
+
+@dataclass(frozen=True)
+class EncoderTraits:
+    r"""
+    Args:
+        positions (`str`, *optional*):
+            How the encoder can be run on a part of a text's tokens, so that the result is that of masked attention:
+            `"absolute"`, because `position_ids` say where the tokens stood; `"windowed"`, because `position_ids` and
+            attention masks do; `"relative"`, because a bias of the attention weights does. None if it cannot.
+        splits (`bool`, *optional*, defaults to `False`):
+            Whether the encoder can be split by depth (PLMR): its layers stand in one list, and its forward does
+            nothing between them.
+        attention_class (`str`, *optional*):
+            For an encoder whose attention does not go through transformers' attention interface: the module whose
+            `dropout` is applied to the attention weights.
+        masking (`str`, *optional*, defaults to `"attention"`):
+            The default way to hide what is not selected: `"attention"` or `"zero"`. An encoder without attention has
+            `"zero"`.
+        pooling (`str`, *optional*, defaults to `"mean"`):
+            The default pooling of the predictor.
+    """
+
+    positions: str | None = None
+    splits: bool = False
+    attention_class: str | None = None
+    masking: str = "attention"
+    pooling: str = "mean"
+
+
+ENCODER_TRAITS = {
+    "bert": EncoderTraits("absolute", splits=True),
+    "roberta": EncoderTraits("absolute", splits=True),
+    "electra": EncoderTraits("absolute", splits=True),
+    "distilbert": EncoderTraits("absolute", splits=True),
+    "modernbert": EncoderTraits("windowed", splits=True),
+    "mpnet": EncoderTraits("relative", splits=True, attention_class="MPNetSelfAttention"),
+    "deberta-v2": EncoderTraits(attention_class="DisentangledSelfAttention"),
+    "rationale_gru": EncoderTraits(masking="zero", pooling="max"),
+}
+
+
+def traits_of(config: PreTrainedConfig) -> EncoderTraits:
+    """The traits of an encoder with this configuration."""
+    return ENCODER_TRAITS.get(config.model_type, EncoderTraits())

@@ -1,0 +1,180 @@
+"""Tokenizing datasets: the columns that the models read."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from tokenizers import Encoding
+from transformers import PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from ..modeling.outputs import UNMARKED
+
+
+logger = logging.get_logger(__name__)
+
+
+class TextEncoder:
+    r"""
+    Tokenizes texts, or pairs of a query and a text, with a copy of a tokenizer. A call of the tokenizer itself would
+    change its settings for truncation, and so could not run in several threads.
+
+    Args:
+        tokenizer: a fast tokenizer. It is not changed.
+        max_length (*optional*): cut texts to this number of tokens (of a pair, the second segment).
+        pairs: whether it is given pairs.
+
+    Raises:
+        ValueError: if the tokenizer is not a fast one.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int | None = None, pairs: bool = False):
+        if not tokenizer.is_fast:
+            raise ValueError(
+                "Words and characters are mapped to tokens by a fast tokenizer, and this one is slow. Load it with "
+                "use_fast=True."
+            )
+        self.segments = ["token_type_ids"] if "token_type_ids" in tokenizer.model_input_names else []
+        self.max_length = max_length
+        self.backend = copy.deepcopy(tokenizer.backend_tokenizer)
+        self.backend.no_padding()
+        self.backend.no_truncation()
+        if max_length is not None:
+            self.backend.enable_truncation(
+                max_length, strategy="only_second" if pairs else "longest_first", direction=tokenizer.truncation_side
+            )
+
+    def __call__(self, texts: Sequence[str], queries: Sequence[str] | None = None) -> list[Encoding]:
+        """Raises `ValueError` if a query leaves no room for its text."""
+        no_room = ValueError(f"A query leaves no room for the text within {self.max_length} tokens.")
+        try:
+            encodings = self.backend.encode_batch(list(texts if queries is None else zip(queries, texts, strict=True)))
+        except Exception as error:  # tokenizers has no exception of its own for this
+            if "too short to respect" not in str(error):
+                raise
+            raise no_room from None
+        if queries is not None and any(one.overflowing and 1 not in one.sequence_ids for one in encodings):
+            raise no_room
+        return encodings
+
+    def model_inputs(self, encoding: Encoding) -> dict[str, list[int]]:
+        """The inputs of the model that every tokenizer of transformers gives."""
+        inputs = {"input_ids": encoding.ids, "attention_mask": encoding.attention_mask}
+        return inputs | dict.fromkeys(self.segments, encoding.type_ids)
+
+
+def encode_rationale_dataset(
+    dataset: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int | None = None,
+    columns: tuple[str, ...] = (),
+) -> Dataset:
+    r"""
+    Tokenize a dataset with the columns of [`load_rationale_dataset`], or a dataset of your own.
+
+    Args:
+        dataset: a dataset with a column `tokens` (lists of words) or `text` (strings). Optional columns are `label` (or
+            `labels`), `rationale` (0 or 1 for every word, for `text` the tokenizer's words; None if nobody marked the
+            text), and `query` of the same type as the text: a first segment that is always read and never selected.
+        tokenizer: a fast tokenizer. It is not changed.
+        max_length: cut texts to this number of tokens (of a pair, the second segment). A warning says how many were
+            cut. Words that are cut off cannot be selected, and marked words among them count as missed.
+        columns: further columns to keep, which a method's objective reads.
+
+    Returns:
+        the dataset with the columns `input_ids`, `attention_mask`, `token_type_ids` (if the tokenizer has them),
+        `word_ids` (the index of a token's word, -1 for special tokens and the first segment), `length` (in tokens),
+        `labels`, `rationale` (an entry for every word of the whole text, -1 if nobody marked it), and `columns`.
+
+    Raises:
+        ValueError: with the number of the row, if a text is blank, if a rationale is not 0 or 1 for every word, or if a
+            query leaves no room for the text.
+    """
+    names = dataset.column_names
+    source = "tokens" if "tokens" in names else "text"
+    if source not in names:
+        raise ValueError(f"A dataset needs a column 'tokens' or 'text', but this one has {names}")
+    if missing := sorted(set(columns) - set(names)):
+        raise ValueError(f"The method needs the columns {missing}, but the dataset has only {names}")
+    if not len(dataset):
+        raise ValueError("The dataset is empty.")
+    label_column = next((name for name in ("label", "labels") if name in names), None)
+    pairs = "query" in names
+    encoder = TextEncoder(tokenizer, max_length, pairs)
+
+    def encode(batch: dict[str, list], rows: list[int]) -> dict[str, list]:
+        texts = batch[source]
+        for row, text in zip(rows, texts, strict=True):
+            words = [text] if isinstance(text, str) else text or []
+            if not all(isinstance(word, str) for word in words):
+                raise ValueError(f"Row {row} of the dataset has words that are not strings.")
+            if not any(word.strip() for word in words):
+                raise ValueError(f"Row {row} of the dataset is blank. Remove it.")
+        segments = [texts, batch["query"]] if pairs else [texts]  # the query is the first segment of the encoding
+        if source == "tokens":
+            # As running text, as in the pipeline: word by word, a byte-level tokenizer would not see the blanks.
+            segments = [[" ".join(words) for words in segment] for segment in segments]
+        try:
+            encodings = encoder(*segments)
+        except ValueError as error:
+            raise ValueError(
+                f"Rows {rows[0]} to {rows[-1]} of the dataset: {error} Raise max_length, or shorten the query."
+            ) from None
+        inputs = [encoder.model_inputs(encoding) for encoding in encodings]
+        encoded: dict[str, list[Any]] = {name: [one[name] for one in inputs] for name in inputs[0]}
+        encoded["word_ids"] = [
+            _word_ids(encoding, len(segments) - 1, text if source == "tokens" else None)
+            for encoding, text in zip(encodings, texts, strict=True)
+        ]
+        encoded["length"] = [len(encoding.ids) for encoding in encodings]
+        encoded["truncated"] = [bool(encoding.overflowing) for encoding in encodings]
+        if label_column is not None:
+            encoded["labels"] = batch[label_column]
+        if source == "tokens":
+            counts = [len(text) for text in texts]
+        else:
+            counts = [  # of the whole text, including what was cut off
+                1 + max(max(_word_ids(part, len(segments) - 1), default=-1) for part in (whole, *whole.overflowing))
+                for whole in encodings
+            ]
+        encoded["rationale"] = [
+            _checked_rationale(row, rationale, count)
+            for row, rationale, count in zip(rows, batch.get("rationale") or [None] * len(rows), counts, strict=True)
+        ]
+        return encoded | {name: batch[name] for name in columns}
+
+    encoded = dataset.map(
+        encode, batched=True, with_indices=True, remove_columns=names, desc="Tokenizing", load_from_cache_file=False
+    )
+    if cut := sum(encoded["truncated"]):
+        logger.warning(
+            f"{cut} of {len(encoded)} texts are longer than {max_length} tokens and were cut. Marked words that were "
+            "cut off count as missed."
+        )
+    return encoded.remove_columns("truncated")
+
+
+def _word_ids(encoding: Encoding, segment: int, words: list[str] | None = None) -> list[int]:
+    """The word of every token: an index into `words`, which were joined by blanks, or else the tokenizer's own words."""
+    if words is None:
+        ids = [-1 if word is None else word for word in encoding.word_ids]
+    else:
+        behind = np.cumsum([len(word) + 1 for word in words])
+        # The last character decides, because some tokens begin with the blank before their word.
+        ids = np.searchsorted(behind, [max(start, end - 1) for start, end in encoding.offsets], side="right").tolist()
+    return [word if of == segment else -1 for word, of in zip(ids, encoding.sequence_ids, strict=True)]
+
+
+def _checked_rationale(row: int, rationale: list[int] | None, count: int) -> list[int]:
+    if rationale is None:
+        return [UNMARKED] * count
+    if len(rationale) != count or not set(rationale) <= {0, 1}:
+        raise ValueError(
+            f"Row {row} of the dataset has a rationale of {len(rationale)} entries for {count} words, or with entries "
+            "other than 0 and 1."
+        )
+    return rationale
