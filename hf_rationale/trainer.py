@@ -71,8 +71,6 @@ class RationaleTrainer(Trainer):
         compute_metrics=None,
         **kwargs,
     ):
-        if processing_class is None and data_collator is None:
-            raise ValueError("Pass the tokenizer as processing_class, which encodes and pads the datasets.")
         if kwargs.get("compute_loss_func") is not None:
             raise ValueError("compute_loss_func has no effect here. Override RationaleTrainer.objective instead.")
         if not isinstance(args, self.arguments_class):
@@ -88,11 +86,14 @@ class RationaleTrainer(Trainer):
             )
         for name, value in self.model_options.items():
             if getattr(model.config, name, False) != value:
-                split = name == "model_type"
                 raise ValueError(
-                    f"{type(self).__name__} trains models with {name}={value}, but this model has "
-                    f"{getattr(model.config, name, False)}. Make the model with {'Plmr' if split else 'Rationale'}"
-                    f"ForSequenceClassification.from_encoder_pretrained(…{'' if split else f', {name}={value}'})."
+                    f"{type(self).__name__} needs a model with {name}={value}, but {type(model).__name__} has "
+                    f"{name}={getattr(model.config, name, False)}. "
+                    + (
+                        "A PlmrForSequenceClassification is split by depth; other models are not."
+                        if name == "split_by_depth"
+                        else f"Make the model with from_encoder_pretrained(…, {name}={value})."
+                    )
                 )
         limit = model.max_length
         if args.max_length is not None and limit is not None and args.max_length > limit:

@@ -34,11 +34,11 @@ class PLMRTrainer(RationaleTrainer):
     [`PLMRArguments`]. All methods except FR can train that model, alone or composed with this one.
 
     Raises:
-        ValueError: if the model is not a [`PlmrForSequenceClassification`].
+        ValueError: if the model is not split by depth, as [`PlmrForSequenceClassification`] is.
     """
 
     name = "plmr"
     description = "PLMR: one encoder is split by depth and regularized by its own prediction from the full text."
     paper = "PLMR"
     arguments_class = PLMRArguments
-    model_options = {"model_type": "plmr", "share_encoder": False}
+    model_options = {"split_by_depth": True, "share_encoder": False}

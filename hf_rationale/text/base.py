@@ -256,6 +256,8 @@ class RationaleTextModel(RationalePreTrainedModel):
         return encode_rationale_dataset(dataset, processing_class, max_length, columns)
 
     def data_collator(self, processing_class: Any, columns: tuple[str, ...] = ()) -> Callable:
+        if processing_class is None:
+            raise ValueError("Pass the tokenizer as processing_class. It encodes and pads the texts.")
         return RationaleDataCollator(processing_class, columns=columns)
 
     def is_encoded(self, dataset: Dataset) -> bool:

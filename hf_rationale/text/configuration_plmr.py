@@ -46,8 +46,9 @@ class PlmrConfig(RationaleTextConfig):
 
     model_type = "plmr"
     sub_configs = {"encoder_config": AutoConfig}
-    masking = "attention"  # a zeroed token could never be pruned exactly
-    share_encoder = False  # the players' layers are different ones
+    masking = "attention"  # with zeroed embeddings, a token could not be pruned exactly
+    share_encoder = False  # the players have different layers
+    split_by_depth = True  # what PLMRTrainer needs
 
     encoder_config: PreTrainedConfig | dict | None = None
     split_layer: int | None = None

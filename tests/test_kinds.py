@@ -1,0 +1,253 @@
+"""The common tester of every kind of input: what the core promises whatever a position stands for.
+
+A new kind of input adds its rows to `KINDS`. `test_modeling.py` holds the text models to what only texts have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from common import ENCODERS, FIRST_WORD, VOCAB_SIZE, ModelCase, plmr_model, random_texts, rationale_model
+from transformers import AutoConfig, AutoModelForSequenceClassification, set_seed
+from vectors import RationaleForVectorsClassification, VectorsConfig
+
+from hf_rationale.modeling.objective import selected_share
+
+
+SIZES = (9, 4, 1)  # positions of the examples of a batch
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A row: how to make a model and a batch, and how to change the content of positions.
+
+    Args:
+        make: a model with random weights, from fields of its configuration.
+        batch: a batch of examples with these sizes, from a seed, padded by so many positions.
+        content: the model input that holds the content, and a function that gives other content of the same shape.
+        options: fields of the configuration.
+    """
+
+    make: Callable[..., torch.nn.Module]
+    batch: Callable[..., dict[str, torch.Tensor]]
+    content: str
+    other: Callable[[torch.Tensor], torch.Tensor]
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def model(self):
+        set_seed(1)
+        return self.make(num_labels=3, sparsity=0.3, **self.options).eval()
+
+    def changed(self, batch: dict[str, torch.Tensor], where: torch.Tensor) -> dict[str, torch.Tensor]:
+        content = batch[self.content]
+        where = where.bool().reshape(*where.shape, *[1] * (content.dim() - 2))
+        return batch | {self.content: torch.where(where, self.other(content), content)}
+
+
+def text_batch(case: ModelCase, sizes=SIZES, seed: int = 0, extra: int = 0) -> dict[str, torch.Tensor]:
+    return case.batch(random_texts(*sizes, seed=seed), extra=extra)
+
+
+def other_words(ids: torch.Tensor) -> torch.Tensor:
+    return torch.where(ids >= FIRST_WORD, FIRST_WORD + (ids + 7) % (VOCAB_SIZE - FIRST_WORD), ids)
+
+
+def text(encoder: str, make=rationale_model, **options) -> Kind:
+    case = ModelCase(encoder, lambda **fields: make(encoder, **fields), ENCODERS[encoder])
+    options |= {"special_token_ids": case.special_token_ids}
+    return Kind(
+        case.make, lambda *args, **kwargs: text_batch(case, *args, **kwargs), "input_ids", other_words, options
+    )
+
+
+def vectors_batch(sizes=SIZES, seed: int = 0, extra: int = 0) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    length = max(sizes) + extra
+    real = torch.arange(length) < torch.tensor(sizes).unsqueeze(1)
+    vectors = torch.zeros(len(sizes), length, 4)
+    for row, size in zip(vectors, sizes, strict=True):
+        row[:size] = torch.randn(size, 4, generator=generator)
+    return {"inputs": vectors, "vector_ids": torch.where(real, torch.arange(length), -1)}
+
+
+def vectors(**options) -> Kind:
+    def make(**fields):
+        return RationaleForVectorsClassification(VectorsConfig(initializer_range=0.5, **fields))
+
+    return Kind(make, vectors_batch, "inputs", lambda content: 3 - 2 * content, options)
+
+
+KINDS = {
+    "gru": text("gru"),
+    "bert": text("bert", masking="attention"),
+    "bert-words": text("bert", masking="attention", selection_level="word"),
+    "plmr": text("bert", make=plmr_model),
+    "vectors": vectors(),
+    "vectors-max": vectors(pooling="max"),
+    "vectors-kumaraswamy": vectors(sampler="kumaraswamy"),
+    "vectors-shared": vectors(share_encoder=True),
+    "vectors-split": vectors(split_by_depth=True),
+}
+
+
+@pytest.fixture(params=KINDS)
+def kind(request) -> Kind:
+    return KINDS[request.param]
+
+
+def forced(model, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """A mask of about half of the positions."""
+    generator = torch.Generator().manual_seed(3)
+    return torch.rand(model.prepare(**batch).real.shape, generator=generator).round()
+
+
+@torch.no_grad()
+def test_unselected_content_never_changes_the_logits(kind):
+    model, batch = kind.model(), kind.batch()
+    mask = forced(model, batch) * model.prepare(**batch).units.selectable
+    hidden = model.prepare(**batch).units.selectable & (mask == 0)
+    assert hidden.any()
+    logits = model(**batch, rationale_mask=mask).logits
+    changed = model(**kind.changed(batch, hidden), rationale_mask=mask).logits
+    torch.testing.assert_close(changed, logits)
+    seen = model(**kind.changed(batch, mask > 0), rationale_mask=mask).logits
+    assert not torch.allclose(seen, logits)
+
+
+@torch.no_grad()
+def test_padding_is_never_selected_nor_counted_nor_read(kind):
+    model = kind.model()
+    short, long = (model(**kind.batch(extra=extra), rationale_ratio=0.4) for extra in (0, 5))
+    torch.testing.assert_close(long.logits, short.logits)
+    assert torch.equal(long.rationale_mask.sum(1), short.rationale_mask.sum(1))
+    padding = ~model.prepare(**kind.batch(extra=5)).units.selectable
+    assert not long.rationale_mask[padding].any() and not long.rationale_scores[padding].any()
+
+
+@torch.no_grad()
+def test_an_example_alone_is_the_same_in_a_batch(kind):
+    model, batch = kind.model(), kind.batch()
+    together = model(**batch).logits
+    real = model.prepare(**batch).real.bool()
+    for row in range(len(SIZES)):
+        alone = {name: value[row : row + 1, real[row]] for name, value in batch.items()}
+        torch.testing.assert_close(model(**alone).logits, together[row : row + 1])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("ratio", [0.0, 0.2, 0.5, 1.0])
+def test_a_budget_takes_the_best_scored_units(kind, ratio):
+    model, batch = kind.model(), kind.batch(sizes=(10, 5, 1))
+    output, units = model(**batch, rationale_ratio=ratio), model.prepare(**batch).units
+    for mask, scores, first in zip(output.rationale_mask, output.rationale_scores, units.first, strict=True):
+        count = int(first.sum())
+        expected = 0 if ratio == 0 else max(1, int(ratio * count + 0.5))
+        assert int(mask[first].sum()) == expected
+        if 0 < expected < count:
+            assert scores[first & (mask > 0)].min() >= scores[first & (mask == 0)].max()
+
+
+@torch.no_grad()
+def test_evaluation_is_deterministic_and_training_samples(kind):
+    model, batch = kind.model(), kind.batch()
+    assert torch.equal(model(**batch).logits, model(**batch).logits)
+    inputs = model.prepare(**batch)
+    masks = [model.select(inputs, sample=True).mask for _ in range(6)]
+    assert any(not torch.equal(masks[0], mask) for mask in masks[1:])
+    assert not model.training
+
+
+def test_every_position_gets_a_gradient_through_the_mask(kind):
+    model, batch = kind.model(), kind.batch(sizes=(9, 4))
+    inputs = model.prepare(**batch)
+    for mask in (torch.zeros_like(inputs.units.weights), inputs.units.selectable.float()):
+        mask = mask.requires_grad_()
+        logits = model.predict(inputs, mask).logits
+        gradient = torch.autograd.grad(logits[:, 0].sum(), mask)[0]
+        if model.config.pooling != "max":
+            assert gradient[inputs.units.selectable].all()
+
+
+def test_a_training_step_reaches_every_weight_that_is_trained(kind):
+    model, batch = kind.model().train(), kind.batch(sizes=(9, 4, 6))
+    losses = [model(**batch, labels=torch.tensor([0, 1, 2])).loss for _ in range(4)]
+    sum(losses).backward()
+    missing = [
+        name
+        for name, weight in model.named_parameters()
+        if weight.requires_grad and (weight.grad is None or not weight.grad.isfinite().all())
+    ]
+    assert not missing
+
+
+def test_loss_components_and_sparsity(kind):
+    model, batch = kind.model(), kind.batch(sizes=(9, 4, 6))
+    output = model(**batch, labels=torch.tensor([0, 1, 2]))
+    share = selected_share(output.rationale_mask, model.prepare(**batch).units).mean()
+    assert float(output.losses["sparsity"]) == pytest.approx(float(share))
+    total = sum(value for name, value in output.losses.items() if name != "sparsity")
+    torch.testing.assert_close(total, output.loss)
+
+
+@torch.no_grad()
+def test_saved_and_loaded_models_agree(kind, tmp_path):
+    model, batch = kind.model(), kind.batch()
+    model.save_pretrained(tmp_path)
+    loaded = type(model).from_pretrained(tmp_path)
+    torch.testing.assert_close(loaded(**batch).logits, model(**batch).logits, atol=1e-6, rtol=1e-6)
+    assert loaded.config.to_dict().keys() == model.config.to_dict().keys()
+    frozen = {name for name, weight in model.named_parameters() if not weight.requires_grad}
+    assert frozen == {name for name, weight in loaded.named_parameters() if not weight.requires_grad}
+
+
+def test_using_a_model_leaves_it_as_it_was(kind):
+    model, batch = kind.model(), kind.batch(sizes=(9, 4, 6))
+
+    def state() -> tuple:
+        return (
+            model.config.to_dict(),
+            [
+                getattr(part.config, "_attn_implementation", None)
+                for part in model.modules()
+                if hasattr(part, "config")
+            ],
+            [(name, type(module), len(module._forward_pre_hooks)) for name, module in model.named_modules()],
+            [weight.requires_grad for weight in model.parameters()],
+        )
+
+    before = state()
+    model(**batch)
+    model.train()
+    model(**batch, labels=torch.tensor([0, 1, 2])).loss.backward()
+    model.eval()
+    model(**batch, rationale_ratio=0.5)
+    assert state() == before
+
+
+@pytest.mark.parametrize("budget", [{"rationale_ratio": 1.5}, {"rationale_top_k": -1}, {"rationale_threshold": "x"}])
+def test_a_bad_budget_raises(kind, budget):
+    with pytest.raises(ValueError, match=next(iter(budget))):
+        kind.model()(**kind.batch(), **budget)
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 3], [0, -1, 0], [0, 1]])
+def test_bad_labels_raise(kind, labels):
+    with pytest.raises(ValueError, match="labels"):
+        kind.model()(**kind.batch(), labels=torch.tensor(labels))
+
+
+def test_a_mask_of_another_shape_raises(kind):
+    with pytest.raises(ValueError, match="rationale_mask must have an entry for every position"):
+        kind.model()(**kind.batch(), rationale_mask=torch.ones(3, 2))
+
+
+def test_a_kind_of_input_can_be_registered_with_the_auto_classes(tmp_path):
+    AutoConfig.register(VectorsConfig.model_type, VectorsConfig, exist_ok=True)
+    AutoModelForSequenceClassification.register(VectorsConfig, RationaleForVectorsClassification, exist_ok=True)
+    KINDS["vectors"].model().save_pretrained(tmp_path)
+    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    assert isinstance(loaded, RationaleForVectorsClassification)
