@@ -2,9 +2,9 @@
 
     python examples/quickstart.py
 
-The reviews are generated, so that the words that decide are known exactly: how a beer looks, smells and feels, each
-with an opinion of its own, and the label is the opinion on its smell. The model is told the label alone, and has to
-find the words by itself.
+The reviews are generated, so that the words that decide are known exactly. A review says how a beer looks, smells and
+feels, with a separate opinion on each, and the label is the opinion on the smell. The model is trained with the label
+only, and has to find the words by itself.
 """
 
 import argparse
@@ -20,8 +20,8 @@ from hf_rationale import (
     GruConfig,
     GruModel,
     RationaleForSequenceClassification,
-    RationaleTrainer,
     RationaleTrainingArguments,
+    RNPTrainer,
     load_rationale_dataset,
     word_level_tokenizer,
 )
@@ -29,20 +29,20 @@ from hf_rationale.visualization import render_ansi, render_html
 
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--output_dir", default="outputs/quickstart", help="where the model and the page go")
+parser.add_argument("--output_dir", default="outputs/quickstart", help="folder for the model and the page")
 parser.add_argument("--epochs", type=float, default=8)
 parser.add_argument("--seed", type=int, default=0)
 options = parser.parse_args()
 
 started = time.perf_counter()
-torch.set_num_threads(1)  # a model this small gains little from more, and loses much on a busy machine
+torch.set_num_threads(1)  # more threads gain little for a model this small, and lose much on a busy machine
 logging.set_verbosity_error()
 set_seed(options.seed)
 
-# 1. Reviews, each with a label, and with the words that decide it marked (for the scores at the end alone).
+# 1. Reviews with labels. The words that decide are marked, but only the scores at the end use the marks.
 reviews = load_rationale_dataset("aspect_reviews", aspect="aroma", n_train=4000, seed=options.seed)
 
-# 2. A model: an extractor that selects about 15 % of the words, and a predictor that reads these alone.
+# 2. A model: an extractor that selects about 15 % of the words, and a predictor that reads only these.
 tokenizer = word_level_tokenizer(sorted({word for tokens in reviews["train"]["tokens"] for word in tokens}))
 model = RationaleForSequenceClassification.from_encoder_pretrained(
     GruModel(GruConfig(vocab_size=len(tokenizer))),
@@ -53,7 +53,7 @@ model = RationaleForSequenceClassification.from_encoder_pretrained(
 )
 
 # 3. Training. The checkpoint is chosen by accuracy on the validation set.
-trainer = RationaleTrainer(
+trainer = RNPTrainer(
     model=model,
     args=RationaleTrainingArguments(
         output_dir=options.output_dir,
@@ -74,7 +74,7 @@ trainer.train()
 scores = trainer.evaluate(reviews["test"], metric_key_prefix="test")
 trainer.save_model()
 
-# 4. Asking the saved model why.
+# 4. The saved model explains its predictions.
 pipe = pipeline("rationale-classification", model=options.output_dir)
 examples = reviews["test"].select(range(8))
 texts = [" ".join(tokens) for tokens in examples["tokens"]]

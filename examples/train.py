@@ -1,23 +1,18 @@
-"""Train a rationale classifier on a corpus, and write a complete model folder with its scores and card.
+"""Train a rationale classifier on a corpus. The output is a complete model folder with scores and a model card.
 
     accelerate launch examples/train.py --method rnp --encoder gru --dataset beer --aspect aroma --data_dir DIR \\
         --sparsity 0.15 --output_dir outputs/rnp-gru-aroma
 
-Every field of RationaleTrainingArguments, and so of transformers' TrainingArguments, is a flag too.
+Every field of the method's training arguments, which include those of transformers' TrainingArguments, is a flag.
 """
 
 import json
 import logging
 import os
-import shlex
-import sys
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from pprint import pformat
-from typing import Any
 
-from transformers import AutoModel, AutoTokenizer, HfArgumentParser, PreTrainedModel, pipeline, set_seed
+from transformers import AutoModel, AutoTokenizer, HfArgumentParser, PreTrainedModel, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from hf_rationale import (
@@ -34,29 +29,15 @@ from hf_rationale import (
     load_rationale_dataset,
     word_level_tokenizer,
 )
-from hf_rationale.data import DESCRIPTIONS
-from hf_rationale.model_card import write_model_card
+from hf_rationale.data import CORPORA
 
 
 logger = logging.getLogger("hf_rationale.train")
 
-# Asked for the card; invented, because most corpora are not ours to print.
-EXAMPLES = {
-    "beer": "Pours a hazy copper with a thin white head that is gone at once . Smells of wet cardboard .",
-    "hotel": "The room was spotless and the bed was soft , but breakfast was cold and the street was loud .",
-    "movies": "A bloated script and wooden acting sink what could have been a charming little thriller .",
-    "tweets": "my train is late again , worst morning ever",
-    "multirc": {
-        "text": "What did Ann forget ? || Her keys",
-        "text_pair": "Ann locked the door . Her keys lay inside .",
-    },
-    "fever": {"text": "Ann lives in Oslo.", "text_pair": "Ann was born in Oslo . She has lived in Rome since 1990 ."},
-    "aspect_reviews": "the aroma is rotten and stale . the head is gorgeous , and the mouthfeel seems smooth .",
-}
-
-# What works for a GRU from scratch, and for a pretrained encoder; any flag overrides it. A pretrained encoder needs a
-# predictor that understands text, and an easy start, before the selection is any good. Clipping the gradients of all
-# players by their common norm lets the one with the largest slow the others down; the papers mention no clipping.
+# Settings that work for a GRU that is trained from scratch, and for a pretrained encoder. Any flag overrides them.
+# With a pretrained encoder, the predictor has to understand text, and the start has to be easy, before the selection
+# is any good. Gradients are not clipped: clipping by the common norm of all players would slow down the players with
+# small gradients, and the papers do not mention it.
 GRU_DEFAULTS = {
     "learning_rate": 1e-3,
     "per_device_train_batch_size": 128,
@@ -73,48 +54,40 @@ PRETRAINED_DEFAULTS = {
     "num_train_epochs": 5,
     "warmup_steps": 50,
     "initial_sparsity": 0.6,
+    "full_text_weight": 1.0,
 }
 
 
 @dataclass
 class ScriptArguments:
-    """What to train on what."""
+    """The corpus, the method and the model."""
 
-    dataset: str = field(metadata={"help": f"One of {sorted(DESCRIPTIONS)}."})
+    dataset: str = field(metadata={"help": f"One of {sorted(CORPORA)}."})
     method: str = field(default="rnp", metadata={"help": f"One of {sorted(METHODS)}, or several joined by +."})
     encoder: str = field(default="gru", metadata={"help": "gru, or a folder or Hub id of a transformers encoder."})
     encoder_config: str = field(
         default="{}",
         metadata={
-            "help": "JSON: fields of a pretrained encoder's own configuration, to override them, such as "
-            "attention_probs_dropout_prob: 0 is faster on long texts where fused attention has no dropout, as on a "
-            "CPU."
+            "help": "JSON: fields of a pretrained encoder's configuration to override. On a CPU, fused attention has "
+            "no dropout, so attention_probs_dropout_prob: 0 is faster on long texts."
         },
     )
-    data_dir: str | None = field(default=None, metadata={"help": "Where the corpus is."})
-    aspect: str | None = field(default=None, metadata={"help": "Of beer, hotel and aspect_reviews."})
-    dataset_options: str = field(default="{}", metadata={"help": "JSON: further options of the corpus's reader."})
-    data_description: str | None = field(default=None, metadata={"help": "For the card: what the data is."})
+    data_dir: str | None = field(default=None, metadata={"help": "The folder of the corpus."})
+    aspect: str | None = field(default=None, metadata={"help": "The aspect, for corpora that have aspects."})
+    dataset_options: str = field(default="{}", metadata={"help": "JSON: options of the corpus's reader."})
     vectors: str | None = field(
         default=None,
         metadata={
-            "help": "For the gru: a GloVe text file. By default glove*.txt[.gz] in data_dir or in a folder 'glove' "
-            "beside it; word vectors are learned where there is none, or with 'none'."
+            "help": "For the gru: a GloVe text file. The default is glove*.txt[.gz] in data_dir, or in a folder "
+            "'glove' in or next to it. Word vectors are learned if there is no such file, or with 'none'."
         },
     )
     sparsity: float = field(default=0.2, metadata={"help": "Share of the words to select."})
-    sparsity_weight: float = field(default=10.0, metadata={"help": "λ1, of compactness."})
-    coherence_weight: float = field(default=1.0, metadata={"help": "λ2, of coherence."})
+    sparsity_weight: float = field(default=10.0, metadata={"help": "λ1, the weight of compactness."})
+    coherence_weight: float = field(default=1.0, metadata={"help": "λ2, the weight of coherence."})
     sparsity_level: str = field(default="example", metadata={"help": "example or batch."})
     selection_level: str = field(default="word", metadata={"help": "word or token."})
-    masking: str | None = field(default=None, metadata={"help": "attention or zero; not of plmr."})
-    full_text_weight: float | None = field(
-        default=None,
-        metadata={
-            "help": "Of the cross-entropy on the full text. Default: 2 for plmr (with its match term of weight 1, 1 "
-            "would cancel it), 1 for other pretrained encoders, 0 for the gru."
-        },
-    )
+    masking: str | None = field(default=None, metadata={"help": "attention or zero; plmr has only attention."})
     pooling: str | None = field(default=None, metadata={"help": "mean, max or cls."})
     model_config: str = field(
         default="{}",
@@ -133,27 +106,28 @@ def trainer_of(method: str) -> type[RationaleTrainer]:
         raise SystemExit(f"--method {method}: {error}") from None
 
 
-def parse_arguments() -> tuple[ScriptArguments, RationaleTrainingArguments, dict[str, Any]]:
-    """What to train, how, and the method's own options."""
-    parser = HfArgumentParser((ScriptArguments, RationaleTrainingArguments))
-    given = parser.parse_known_args()[0]
+def parse_arguments() -> tuple[ScriptArguments, RationaleTrainingArguments]:
+    """The script's arguments, and the training arguments of the method."""
+    given = HfArgumentParser((ScriptArguments, RationaleTrainingArguments)).parse_known_args()[0]
     if not given.output_dir:
-        raise SystemExit("--output_dir says where the model goes.")
-    parser.set_defaults(**(GRU_DEFAULTS if given.encoder == "gru" else PRETRAINED_DEFAULTS))
-    options = parser.add_argument_group(f"options of the method {given.method}")
-    for name, default in trainer_of(given.method).method_options().items():
-        options.add_argument(f"--{name}", type=type(default), default=default, help="(default: %(default)s)")
-    script, training, *method_options = parser.parse_args_into_dataclasses()
+        raise SystemExit("Pass --output_dir, the folder of the model.")
+    method = trainer_of(given.method)
+    parser = HfArgumentParser((ScriptArguments, method.arguments_class))
+    defaults = dict(GRU_DEFAULTS if given.encoder == "gru" else PRETRAINED_DEFAULTS)
+    if issubclass(method, PLMRTrainer):
+        defaults.pop("full_text_weight", None)  # the method has its own
+    parser.set_defaults(**defaults)
+    script, training = parser.parse_args_into_dataclasses()
     for name in ("dataset_options", "encoder_config", "model_config"):
         try:
             setattr(script, name, dict(json.loads(getattr(script, name))))
         except (TypeError, ValueError):
-            raise SystemExit(f"--{name} is a JSON object; got {getattr(script, name)}") from None
-    return script, training, vars(method_options[0]) if method_options else {}
+            raise SystemExit(f"--{name} must be a JSON object, but is {getattr(script, name)}") from None
+    return script, training
 
 
 def find_vectors(script: ScriptArguments) -> Path | None:
-    """The word vectors of a GRU."""
+    """The file of word vectors of a GRU, or None."""
     if script.vectors is not None:
         return None if script.vectors == "none" else Path(script.vectors)
     if script.data_dir is None:
@@ -164,26 +138,26 @@ def find_vectors(script: ScriptArguments) -> Path | None:
 
 
 def build_encoder(script: ScriptArguments, train_dataset):
-    """The encoder (a name, or a model), its tokenizer, and what the card says of it."""
+    """The encoder (a name, or a model) and its tokenizer."""
     if script.encoder != "gru":
         encoder = script.encoder
         if script.encoder_config:
             encoder = AutoModel.from_pretrained(encoder, dtype="float32", **script.encoder_config)
-        return encoder, AutoTokenizer.from_pretrained(script.encoder), script.encoder
+        return encoder, AutoTokenizer.from_pretrained(script.encoder)
     if script.encoder_config:
-        raise SystemExit("--encoder_config overrides the configuration of a pretrained encoder; gru has none.")
+        raise SystemExit("--encoder_config overrides the configuration of a pretrained encoder, and the gru has none.")
     vectors = find_vectors(script)
     if vectors is not None:
         logger.info(f"Word vectors: {vectors}, frozen")
-        return *GruModel.from_word_vectors(vectors), f"bidirectional GRU over {vectors.name}, frozen"
+        return GruModel.from_word_vectors(vectors)
     logger.info("Word vectors: learned from scratch")
     tokenizer = word_level_tokenizer(sorted({word.lower() for tokens in train_dataset["tokens"] for word in tokens}))
     config = GruConfig(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id)
-    return GruModel(config), tokenizer, "bidirectional GRU, word vectors learned from scratch"
+    return GruModel(config), tokenizer
 
 
 def build_model(script: ScriptArguments, method: type[RationaleTrainer], encoder, **names) -> PreTrainedModel:
-    """The model that the method trains, as the flags say."""
+    """The model that the method trains."""
     options = {
         name: getattr(script, name)
         for name in ("sparsity", "sparsity_weight", "coherence_weight", "sparsity_level", "selection_level", "pooling")
@@ -192,18 +166,15 @@ def build_model(script: ScriptArguments, method: type[RationaleTrainer], encoder
         model_class = PlmrForSequenceClassification
     else:
         model_class = RationaleForSequenceClassification
-        from_scratch = script.encoder == "gru"
-        options["tie_word_embeddings"] = from_scratch and encoder.config.freeze_embeddings
-        options["full_text_weight"] = 0.0 if from_scratch else 1.0
+        options["tie_word_embeddings"] = script.encoder == "gru" and encoder.config.freeze_embeddings
         options |= method.model_options
-    options |= {
-        name: value for name in ("masking", "full_text_weight") if (value := getattr(script, name)) is not None
-    }
+    if script.masking is not None:
+        options["masking"] = script.masking
     return model_class.from_encoder_pretrained(encoder, **names, **options | script.model_config)
 
 
 def main():
-    script, args, method_options = parse_arguments()
+    script, args = parse_arguments()
     method = trainer_of(script.method)
     logging.basicConfig(format="%(message)s")
     logging.getLogger("hf_rationale").setLevel(logging.INFO if args.should_log else logging.ERROR)
@@ -212,8 +183,8 @@ def main():
     dataset = load_rationale_dataset(script.dataset, script.data_dir, script.aspect, **script.dataset_options)
     for split in ("train", "validation", "test"):
         if split not in dataset:
-            raise SystemExit(f"{script.dataset} in {script.data_dir} has no {split} split; there are {list(dataset)}")
-    encoder, tokenizer, encoder_description = build_encoder(script, dataset["train"])
+            raise SystemExit(f"{script.dataset} in {script.data_dir} has no {split} split, but {list(dataset)}")
+    encoder, tokenizer = build_encoder(script, dataset["train"])
     names = dataset["train"].features["label"].names
     model = build_model(
         script,
@@ -230,22 +201,19 @@ def main():
         train_dataset=dataset["train"],
         eval_dataset=dataset["validation"],
         processing_class=tokenizer,
-        **method_options,
     )
     resume = args.resume_from_checkpoint
     if resume == "last":
         resume = get_last_checkpoint(args.output_dir) if os.path.isdir(args.output_dir) else None
-        logger.info(f"Resuming from {resume}" if resume else f"No checkpoint in {args.output_dir}: from the beginning")
-    started = time.perf_counter()
+        logger.info(f"Resuming from {resume}" if resume else f"No checkpoint in {args.output_dir}: starting anew")
     result = trainer.train(resume_from_checkpoint=resume)
-    training_seconds = time.perf_counter() - started
 
     validation = trainer.evaluate(metric_key_prefix="validation")  # calibrates, so the model is saved after it
     trainer.save_model()
     trainer.save_state()
     trainer.save_metrics("train", result.metrics)
     trainer.save_metrics("validation", validation)
-    # From here on "eval" is the test set: annotated by people, and not used for anything above.
+    # From here on "eval" is the test set, which people have annotated. Nothing above has used it.
     metrics = trainer.evaluate(dataset["test"], metric_key_prefix="eval")
     trainer.log_metrics("eval", metrics)
     trainer.save_metrics("eval", metrics)
@@ -259,26 +227,8 @@ def main():
             batch_size=args.per_device_eval_batch_size,
             max_length=args.max_length,
         )
-        example = EXAMPLES[script.dataset]
-        pipe = pipeline("rationale-classification", model=trainer.model, tokenizer=tokenizer, device="cpu")
-        card = write_model_card(
-            args.output_dir,
-            model=trainer.model,
-            args=args,
-            dataset=dataset,
-            dataset_name=" ".join(filter(None, (script.dataset, script.aspect))),
-            data_description=script.data_description or DESCRIPTIONS[script.dataset],
-            method=script.method,
-            method_description=trainer.description,
-            method_options=method_options,
-            encoder=encoder_description,
-            report=report,
-            command=f"accelerate launch {shlex.join([os.path.relpath(sys.argv[0]), *sys.argv[1:]])}",
-            training_seconds=training_seconds,
-            example=example,
-            example_output=pformat(pipe(example), width=110, sort_dicts=False),
-        )
-        print(f"The model, its scores and its card ({card}) are in {args.output_dir}")
+        trainer.model_card.add_report(report)
+        print(f"The model, its scores and its card ({Path(args.output_dir) / 'README.md'}) are in {args.output_dir}")
 
 
 if __name__ == "__main__":

@@ -36,5 +36,5 @@ def attention_implementation(model: PreTrainedModel) -> str:
 
 
 def supports_attention_functions(model: PreTrainedModel) -> bool:
-    """Whether the attention of `model` goes through the attention interface. transformers has no public name for it."""
+    """Whether the attention of `model` goes through the attention interface. There is no public name for this."""
     return bool(model._supports_attention_backend)

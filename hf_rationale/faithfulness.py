@@ -1,4 +1,5 @@
-"""Faithfulness: how the prediction changes if words are removed, for a model's own scores or those of any explainer."""
+"""Faithfulness: how the prediction changes if words are removed, for a model's own scores or those of any
+explainer."""
 
 from __future__ import annotations
 

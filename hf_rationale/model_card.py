@@ -1,23 +1,212 @@
-"""The model card: data, method, hyper-parameters, scores and their source, the command, and a snippet that runs."""
+"""The model card, which the trainer writes: data, method, hyper-parameters, scores, and a snippet that runs."""
 
 from __future__ import annotations
 
 import os
+import shlex
+import sys
+import time
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from pprint import pformat
+from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
-from datasets import DatasetDict
+from datasets import Dataset
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from transformers import TrainerCallback, pipeline
 
+from .data import CORPORA
 from .modeling.base import RationalePreTrainedModel
-from .report import RationaleReport, show_interval
+from .reading import evaluation_mode
 from .training_args import RationaleTrainingArguments
 
 
-# What a card shows of a report, and what it calls it.
-_SCORES = {
+if TYPE_CHECKING:
+    from .report import RationaleReport
+    from .trainer import RationaleTrainer
+
+CARD_NAME = "README.md"
+PIPELINE_TASK = "rationale-classification"
+
+_FAITHFULNESS = {
+    "attention": "the logits do not depend on the content of the other words.",
+    "zero": "the logits do not depend on the content of the other words, but on their number and places.",
+}
+
+
+class ModelCardCallback(TrainerCallback):
+    r"""
+    Writes the model card of a [`RationaleTrainer`], which adds this callback by itself. The card is written when the
+    model is saved after training, and again with every later evaluation, so that it has the scores.
+
+    What a dataset is comes from `dataset.info` (`dataset_name` and `description`), which [`load_rationale_dataset`]
+    fills in.
+
+    Args:
+        trainer: the trainer.
+    """
+
+    def __init__(self, trainer: RationaleTrainer):
+        self.trainer = trainer
+        self.training_seconds: float | None = None
+        self.metrics: dict[str, dict[str, float]] = {}
+        self.datasets: dict[str, Dataset] = {}
+        self.report: RationaleReport | None = None
+        self._started: float | None = None
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self._started = time.perf_counter()
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self.training_seconds = time.perf_counter() - self._started
+        self._started = None
+
+    def on_evaluate(self, args, state, control, metrics=None, eval_dataloader=None, **kwargs):
+        prefix = next((name.removesuffix("_runtime") for name in metrics if name.endswith("_runtime")), "eval")
+        dataset = eval_dataloader.dataset
+        split = "validation" if dataset is self.trainer.eval_dataset else "test" if prefix == "eval" else prefix
+        self.metrics[split] = {name.removeprefix(f"{prefix}_"): value for name, value in metrics.items()}
+        self.datasets[split] = dataset
+        self._update()
+
+    def add_report(self, report: RationaleReport):
+        """Show the scores of [`evaluate_rationales`], with their intervals, instead of the trainer's own."""
+        self.report = report
+        self._update()
+
+    def _update(self):
+        folder = Path(self.trainer.args.output_dir)
+        if self._started is None and self.trainer.is_world_process_zero() and (folder / CARD_NAME).exists():
+            self.write(folder)
+
+    def write(self, folder: str | os.PathLike, **metadata):
+        """Write the card into a model's `folder`, unless the model is still being trained. `metadata` are further
+        fields of the card's header, such as `license`."""
+        if self._started is None:
+            card_of(self, Path(folder), **metadata).save(Path(folder) / CARD_NAME)
+
+
+def card_of(callback: ModelCardCallback, folder: Path, **metadata) -> ModelCard:
+    """The card of what the callback's trainer has trained."""
+    trainer, report = callback.trainer, callback.report
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    args, config = trainer.args, model.config
+    info = trainer.train_dataset.info if isinstance(trainer.train_dataset, Dataset) else None
+    corpus = CORPORA.get(((info and info.dataset_name) or "").split(" ")[0])
+    name = (info and info.dataset_name) or "custom data"
+    splits = {"train": trainer.train_dataset, **callback.datasets}
+    labels = [config.id2label[index] for index in range(config.num_labels)]
+    scores = _report_scores(report) if report else _metric_scores(callback.metrics)
+    measured = next((split for split in ("test", *callback.metrics) if split in callback.metrics), None)
+    has_pipeline = model.main_input_name == "input_ids" and isinstance(model, RationalePreTrainedModel)
+    example = corpus.example if corpus else "Your text."
+    return ModelCard.from_template(
+        ModelCardData(
+            **{
+                "library_name": "transformers",
+                "pipeline_tag": "text-classification" if has_pipeline else None,
+                "language": "en" if has_pipeline else None,
+                "tags": ["hf_rationale", "rationale", "explainability", *trainer.name.split("+")],
+                "model_name": folder.resolve().name,
+                "eval_results": [
+                    EvalResult(
+                        task_type="text-classification",
+                        dataset_type=name,
+                        dataset_name=name,
+                        dataset_split=measured,
+                        metric_type=label.replace(" ", "_"),
+                        metric_name=label,
+                        metric_value=round(value, 4),
+                    )
+                    for label, value, _ in scores
+                ],
+                **metadata,
+            }
+        ),
+        template_path=str(Path(__file__).with_name("model_card_template.md")),
+        model_name=folder.resolve().name,
+        model_id=str(folder),
+        model_class=type(model).__name__,
+        has_pipeline=has_pipeline,
+        selected=f"about {config.sparsity:.0%}",
+        unit={"word": "the words", "token": "the tokens"}.get(getattr(config, "selection_level", None), "its input"),
+        faithfulness=_FAITHFULNESS.get(getattr(config, "masking", None), _FAITHFULNESS["attention"]),
+        example=repr(example),
+        example_output=_example_output(trainer, example) if has_pipeline and corpus else None,
+        data_name=name,
+        data_description=(info and info.description) or "The training data has no description.",
+        splits=[_split_row(split, data, labels) for split, data in splits.items() if isinstance(data, Dataset)],
+        label_names=labels,
+        method_description=f"{trainer.description} Source: {trainer.paper}.",
+        hyperparameters=_hyperparameters(trainer, config, args),
+        checkpoint=f"the best by {(args.metric_for_best_model or 'loss').replace('_', ' ')} on the validation set"
+        if args.load_best_model_at_end
+        else "the last one",
+        threshold=f"{config.rationale_threshold:.4f}",
+        measured=measured,
+        count=f"{len(callback.datasets[measured]):,}" if measured else "",
+        scores=[(label, f"{value:.4f}", interval) for label, value, interval in scores],
+        gold_share=next((f"{value:.4f}" for label, value, _ in scores if label.startswith("gold sparsity")), None),
+        has_gold=any(label.startswith("rationale F1") for label, _, _ in scores),
+        command=_command(),
+        training_time=_duration(callback.training_seconds),
+        versions=f"transformers {transformers.__version__} and torch {torch.__version__} on {_device_name()}",
+    )
+
+
+def _command() -> str | None:
+    """The script that is running, as it was called; None in a notebook or an interactive shell."""
+    script = sys.argv[0]
+    if not script.endswith(".py") or not Path(script).exists():
+        return None
+    return f"accelerate launch {shlex.join([os.path.relpath(script), *sys.argv[1:]])}"
+
+
+def _duration(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min"
+
+
+def _device_name() -> str:
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    threads = torch.get_num_threads()
+    return f"{threads} CPU thread{'s' * (threads > 1)}"
+
+
+def _example_output(trainer: RationaleTrainer, example: str | dict[str, str]) -> str:
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    with evaluation_mode(model), torch.no_grad():
+        pipe = pipeline(PIPELINE_TASK, model=model, tokenizer=trainer.processing_class, device=model.device)
+        return pformat(pipe(example), width=110, sort_dicts=False)
+
+
+def _split_row(name: str, dataset: Dataset, label_names: list[str]) -> list[str]:
+    """Of an encoded dataset: its name, size, mean number of words, share of each label, and share of marked words."""
+    marks = dataset["rationale"][:]
+    gold = [row for row in marks if row and row[0] >= 0]
+    labels = dataset["labels"][:] if "labels" in dataset.column_names else []
+    shares = [f"{labels.count(index) / len(labels):.1%}" if labels else "-" for index in range(len(label_names))]
+    marked = f"{sum(map(sum, gold)) / sum(map(len, gold)):.3f}" if gold else "-"
+    return [name, f"{len(dataset):,}", f"{sum(map(len, marks)) / len(marks):.0f}", *shares, marked]
+
+
+# What a card shows of an evaluation, and what it calls it.
+_METRICS = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "rationale_precision": "rationale precision",
+    "rationale_recall": "rationale recall",
+    "rationale_f1": "rationale F1",
+    "rationale_sparsity": "sparsity (selected share)",
+    "rationale_gold_sparsity": "gold sparsity (marked share)",
+    "rationale_oracle_f1": "oracle F1 at this sparsity",
+    "rationale_f1_over_oracle": "F1 / oracle",
+}
+_REPORT = {
     "accuracy": "accuracy",
     "balanced accuracy": "balanced accuracy",
     "token micro precision": "rationale precision",
@@ -34,145 +223,52 @@ _SCORES = {
     "sufficiency aopc": "sufficiency (AOPC)",
 }
 
-_FAITHFULNESS = {
-    "attention": "whatever the other words say, the logits are the same.",
-    "zero": "whatever the other words say, the logits are the same; how many there are and where still counts.",
-}
+
+def _metric_scores(metrics: dict[str, dict[str, float]]) -> list[tuple[str, float, str]]:
+    """(label, value, interval) of the test set, or else of the validation set."""
+    own = metrics.get("test") or next(iter(metrics.values()), {})
+    return [(label, own[name], "") for name, label in _METRICS.items() if own.get(name) is not None]
 
 
-def write_model_card(
-    folder: str | os.PathLike,
-    *,
-    model: RationalePreTrainedModel,
-    args: RationaleTrainingArguments,
-    dataset: DatasetDict,
-    dataset_name: str,
-    data_description: str,
-    method: str,
-    method_description: str,
-    method_options: dict[str, Any],
-    encoder: str,
-    report: RationaleReport,
-    command: str,
-    training_seconds: float,
-    example: str | dict[str, str],
-    example_output: Any = None,
-) -> Path:
-    r"""
-    Write `README.md` into a model's folder.
-
-    Args:
-        folder: the model's folder.
-        model, args: the trained model and its training arguments.
-        dataset: its splits, in [`load_rationale_dataset`]'s schema.
-        dataset_name, data_description: what the data is, and what it is not.
-        method, method_description, method_options: the method's short name, a sentence on it, and its own numbers.
-        encoder: what the model started from.
-        report: of the test split; the sections classification, plausibility and faithfulness are shown.
-        command: what was typed.
-        training_seconds: how long training took.
-        example, example_output: an input of the pipeline, and what came out.
-
-    Returns:
-        the card's path.
-    """
-    config, folder = model.config, Path(folder)
-    label_names = [config.id2label[index] for index in range(config.num_labels)]
-    table = report.table()
-    scores = {name: table[name] for name in _SCORES if table.get(name, (None,))[0] is not None}
-    unit = "the words" if config.selection_level == "word" else "the tokens"
-    card = ModelCard.from_template(
-        ModelCardData(
-            library_name="transformers",
-            pipeline_tag="text-classification",
-            language="en",
-            tags=["hf_rationale", "rationale", "explainability", method],
-            model_name=folder.resolve().name,
-            eval_results=[
-                EvalResult(
-                    task_type="text-classification",
-                    dataset_type=dataset_name,
-                    dataset_name=dataset_name,
-                    dataset_split="test",
-                    metric_type=name.replace(" ", "_"),
-                    metric_name=_SCORES[name],
-                    metric_value=round(value, 4),
-                )
-                for name, (value, _) in scores.items()
-            ],
-        ),
-        template_path=str(Path(__file__).with_name("model_card_template.md")),
-        model_name=folder.resolve().name,
-        model_id=str(folder),
-        selected=f"about {config.sparsity:.0%}",
-        unit=unit,
-        faithfulness=_FAITHFULNESS[config.masking],
-        example=repr(example),
-        example_output=example_output,
-        data_description=data_description,
-        splits=[_split_row(name, split, label_names) for name, split in dataset.items()],
-        label_names=label_names,
-        method_description=method_description,
-        hyperparameters=_hyperparameters(config, args, method, method_options, encoder),
-        checkpoint=f"the best by {(args.metric_for_best_model or 'loss').replace('_', ' ')} on the validation set"
-        if args.load_best_model_at_end
-        else "the last",
-        threshold=f"{config.rationale_threshold:.4f}",
-        test_texts=f"{len(dataset['test']):,}",
-        scores=[
-            (_SCORES[name], f"{value:.4f}", show_interval(interval)) for name, (value, interval) in scores.items()
-        ],
-        gold_sparsity=f"{scores['gold sparsity'][0]:.4f}" if "gold sparsity" in scores else "-",
-        command=command,
-        training_time=f"{training_seconds:.0f} s" if training_seconds < 600 else f"{training_seconds / 60:.0f} min",
-        versions=f"transformers {transformers.__version__} and torch {torch.__version__} on {_device_name()}",
-        limits="" if "token micro f1" in scores else "Nobody marked rationales in the test split, so none was scored.",
-    )
-    path = folder / "README.md"
-    card.save(path)
-    return path
+def _report_scores(report: RationaleReport) -> list[tuple[str, float, str]]:
+    rows = {name: (value, interval) for name, (value, interval) in report.table().items() if value is not None}
+    return [(label, rows[name][0], show_interval(rows[name][1])) for name, label in _REPORT.items() if name in rows]
 
 
-def _device_name() -> str:
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    threads = torch.get_num_threads()
-    return f"{threads} CPU thread{'s' * (threads > 1)}"
+def show_interval(interval: tuple[float, float] | None) -> str:
+    """An interval for people; nothing if there is none."""
+    return f"{interval[0]:.4f} to {interval[1]:.4f}" if interval and interval[0] is not None else ""
 
 
-def _split_row(name: str, split, label_names: list[str]) -> list[str]:
-    labels, marked = split["label"], [mark for mark in split["rationale"] if mark is not None]
-    words = sum(len(tokens) for tokens in split["tokens"])
-    gold = f"{sum(map(sum, marked)) / sum(map(len, marked)):.3f}" if marked else "-"
-    shares = [f"{labels.count(index) / len(split):.1%}" for index in range(len(label_names))]
-    return [name, f"{len(split):,}", f"{words / len(split):.0f}", *shares, gold]
+def _encoder_name(config) -> str:
+    """The types of the encoders, and what they were loaded from."""
+    encoders = [getattr(config, key) for key in config.sub_configs]
+    names = [f"{one.model_type} ({one.name_or_path})" if one.name_or_path else one.model_type for one in encoders]
+    return " and ".join(dict.fromkeys(names)) or config.model_type
 
 
-def _split(config) -> dict[str, Any]:
-    if config.model_type != "plmr":
-        return {}
-    return {
-        "layers that extract": f"{config.split_layer} of {config.encoder_config.num_hidden_layers}",
-        "Dim-Reduction layers": f"{config.reduction_layers}, {config.sparsity_schedule} schedule",
-    }
-
-
-def _hyperparameters(
-    config, args: RationaleTrainingArguments, method: str, method_options: dict[str, Any], encoder: str
-) -> dict[str, Any]:
+def _hyperparameters(trainer: RationaleTrainer, config, args: RationaleTrainingArguments) -> dict[str, Any]:
+    common = {field.name for field in fields(RationaleTrainingArguments)}
+    split = config.model_type == "plmr"
     values = {
-        "method": method,
-        **{name.replace("_", " "): value for name, value in method_options.items()},
-        "encoder": encoder,
-        "masking / pooling": f"{config.masking} / {config.pooling}",
-        "selected by": config.selection_level,
+        "method": trainer.name,
+        **{
+            field.name.replace("_", " "): getattr(args, field.name)
+            for field in fields(trainer.arguments_class)
+            if field.name not in common
+        },
+        "encoder": _encoder_name(config),
+        "layers that extract": f"{config.split_layer} of {config.encoder_config.num_hidden_layers}" if split else None,
+        "Dim-Reduction layers": f"{config.reduction_layers}, {config.sparsity_schedule} schedule" if split else None,
+        "masking / pooling": f"{getattr(config, 'masking', None)} / {config.pooling}",
+        "selected by": getattr(config, "selection_level", None),
+        "sampler": config.sampler,
         "sparsity s": config.sparsity,
         "sparsity weight λ1 / level": f"{config.sparsity_weight} / {config.sparsity_level}",
         "coherence weight λ2": config.coherence_weight,
-        "full-text weight": config.full_text_weight,
-        "match weight λ": config.match_weight or None,
-        "match function h(x)": config.match_base and f"{config.match_base}^x",
-        **_split(config),
+        "full-text weight": args.full_text_weight or None,
+        "match weight λ": args.match_weight or None,
+        "match function h(x)": args.match_base and f"{args.match_base}^x",
         "initial sparsity": args.initial_sparsity
         and f"{args.initial_sparsity}, annealed over {args.sparsity_warmup_ratio:.0%} of the steps",
         "learning rate": args.learning_rate,

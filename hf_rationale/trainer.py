@@ -17,6 +17,7 @@ from transformers import EvalPrediction, Trainer
 from transformers.utils import CONFIG_NAME, logging
 
 from .metrics import classification_scores, rationale_f1
+from .model_card import ModelCardCallback
 from .modeling.base import ADAPTER_CONFIG_NAME, RationalePreTrainedModel
 from .modeling.objective import full_text_terms, objective
 from .modeling.outputs import NO_MARK, Prediction, RationaleClassifierOutput, RationaleInputs, Selection
@@ -41,8 +42,8 @@ class RationaleTrainer(Trainer):
     - Every evaluation on the validation set first calibrates the model's selection threshold, so that the share
       `sparsity` is selected. Rationales that people marked are used neither for this nor to choose the checkpoint.
     - The components of the loss, and the share that was selected in training, are logged with the loss.
-    - Losses and gradients are means over the examples of an optimizer step. With `sparsity_level="example"` they do not
-      depend on how the examples are divided into micro-batches and, evenly, over devices.
+    - Losses and gradients are means over the examples of an optimizer step. With `sparsity_level="example"` they do
+      not depend on how the examples are divided into micro-batches and, evenly, over devices.
 
     Args:
         model ([`RationalePreTrainedModel`]): the model.
@@ -115,6 +116,8 @@ class RationaleTrainer(Trainer):
             raise ValueError("The training set has no column 'label'.")
         self._components: dict[str, torch.Tensor] = defaultdict(float)
         self._component_weight = 0.0
+        self.model_card = ModelCardCallback(self)
+        self.add_callback(self.model_card)
 
     def create_accelerator_and_postprocess(self) -> None:
         super().create_accelerator_and_postprocess()
@@ -164,7 +167,8 @@ class RationaleTrainer(Trainer):
     ) -> torch.Tensor | tuple[torch.Tensor, RationaleClassifierOutput]:
         inputs = {name: value for name, value in inputs.items() if name != "rationale"}
         output = model(**inputs, objective=self.objective)
-        # The micro-batch's share of the step, because the last one may be smaller. The Trainer divides by their number.
+        # The micro-batch's share of the step, because the last one may be smaller. The Trainer divides by their
+        # number.
         share = len(inputs["labels"]) / self._examples * len(self._micro_batches)
         for name, value in {**output.losses, "loss": output.loss}.items():
             self._components[name] += value.detach() * share
@@ -229,8 +233,8 @@ class RationaleTrainer(Trainer):
         means = dict(zip(names, self.accelerator.reduce(means, reduction="mean").tolist(), strict=True))
         if not np.isfinite(list(means.values())).all():
             raise FloatingPointError(
-                f"The loss is not finite at step {self.state.global_step}: {means}. Lower the learning rate, or resume "
-                "from the last checkpoint with another seed."
+                f"The loss is not finite at step {self.state.global_step}: {means}. Lower the learning rate, or "
+                "resume from the last checkpoint with another seed."
             )
         return means
 
@@ -238,8 +242,8 @@ class RationaleTrainer(Trainer):
         if not 0.01 < sparsity < 0.99 and self.is_world_process_zero():
             what = "nothing" if sparsity <= 0.01 else "everything"
             logger.warning(
-                f"The selection has collapsed at step {self.state.global_step}: a share of {sparsity:.1%} is selected, "
-                f"which is almost {what}. Raise sparsity_weight, lower coherence_weight, or lower the extractor's "
+                f"The selection has collapsed at step {self.state.global_step}: a share of {sparsity:.1%} is "
+                f"selected, which is almost {what}. Raise sparsity_weight, lower coherence_weight, or lower the extractor's "
                 "learning rate (learning_rate_mapping)."
             )
 
@@ -256,9 +260,9 @@ class RationaleTrainer(Trainer):
         accuracy, chance = metrics.get(f"{metric_key_prefix}_balanced_accuracy"), 1 / self.model.config.num_labels
         if accuracy is not None and accuracy <= chance and self.is_world_process_zero():
             logger.warning(
-                f"The balanced accuracy is {accuracy:.3f}, which is no better than chance ({chance:.3f}): the predictor "
-                "has not learned anything from the selection yet. If this continues, train longer, change the learning "
-                "rate, or make the start easier (full_text_weight, initial_sparsity)."
+                f"The balanced accuracy is {accuracy:.3f}, which is no better than chance ({chance:.3f}): the "
+                "predictor has not learned anything from the selection yet. If this continues, train longer, change "
+                "the learning rate, or make the start easier (full_text_weight, initial_sparsity)."
             )
         return metrics
 
@@ -311,8 +315,21 @@ class RationaleTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict=None) -> None:
         super()._save(output_dir, state_dict)
         folder = Path(output_dir or self.args.output_dir)
-        if self.args.should_save and not (folder / CONFIG_NAME).exists():
+        if not self.args.should_save:
+            return
+        if (folder / CONFIG_NAME).exists():
+            self.model_card.write(folder)
+        else:  # an adapter, for which PEFT writes the card
             self.model.config.to_json_file(folder / ADAPTER_CONFIG_NAME)
+
+    def create_model_card(self, **metadata) -> None:
+        """Write the model card into `args.output_dir`. `push_to_hub` calls this. `metadata` are further fields of the
+        card's header, such as `license` and `tags`."""
+        if self.is_world_process_zero():
+            header = {
+                name: value for name, value in metadata.items() if name in ("license", "language", "tags") and value
+            }
+            self.model_card.write(self.args.output_dir, **header)
 
     def _save_optimizer_and_scheduler(self, output_dir):
         super()._save_optimizer_and_scheduler(output_dir)
@@ -384,8 +401,8 @@ def rationale_metrics(prediction: EvalPrediction) -> dict[str, Any]:
 
     Args:
         prediction: `predictions` are logits (examples, labels) and the selection (examples, marks) as 0/1. `label_ids`
-            are labels (examples,) and what people marked (examples, marks) as 0/1, -1 if nobody marked the example, and
-            -100 at padding. For text, a mark belongs to a word.
+            are labels (examples,) and what people marked (examples, marks) as 0/1, -1 if nobody marked the example,
+            and -100 at padding. For text, a mark belongs to a word.
     """
     logits, selected = prediction.predictions
     labels, gold = prediction.label_ids

@@ -13,8 +13,8 @@ from transformers import TrainingArguments
 @dataclass
 class RationaleTrainingArguments(TrainingArguments):
     r"""
-    [`~transformers.TrainingArguments`] for rationale models. A method with numbers of its own has a subclass with these
-    as fields, such as [`N2RArguments`].
+    [`~transformers.TrainingArguments`] for rationale models. A method with numbers of its own has a subclass with
+    these as fields, such as [`N2RArguments`].
 
     Some defaults differ. The model is evaluated and saved after every epoch. The checkpoint with the best validation
     accuracy is kept, together with the last one, and is loaded at the end. Batches are grouped by length. No column is
@@ -24,9 +24,9 @@ class RationaleTrainingArguments(TrainingArguments):
         max_length (`int`, *optional*):
             Cut texts to this number of tokens. Defaults to the number of positions of the encoder.
         learning_rate_mapping (`dict[str, float]` or JSON, *optional*):
-            Learning rates by regular expressions for parameter names. The first match counts, and other parameters have
-            `learning_rate`. Example: `{"selector|classifier": 1e-3}`. The names of the players' parameters begin with
-            `extractor.`, `predictor.` and, in A2I, `attacker.`.
+            Learning rates by regular expressions for parameter names. The first match counts, and other parameters
+            have `learning_rate`. Example: `{"selector|classifier": 1e-3}`. The names of the players' parameters begin
+            with `extractor.`, `predictor.` and, in A2I, `attacker.`.
         initial_sparsity (`float`, *optional*):
             Start with this target share and anneal it linearly to the model's `sparsity`. This is not from the papers.
         sparsity_warmup_ratio (`float`, *optional*, defaults to 0.5):
@@ -35,8 +35,8 @@ class RationaleTrainingArguments(TrainingArguments):
             w, the weight of the cross-entropy L_x of the predictor on the full text (PLMR, equation 17). With it, the
             predictor of a pretrained encoder understands text before the selection is any good.
         match_weight (`float`, *optional*, defaults to 0.0, in [`PLMRArguments`] to 1.0):
-            λ, the weight of L_match = h(L_r − L_x): the cost of a rationale whose cross-entropy L_r exceeds that of the
-            full text (PLMR, equation 16).
+            λ, the weight of L_match = h(L_r − L_x): the cost of a rationale whose cross-entropy L_r exceeds that of
+            the full text (PLMR, equation 16).
         match_base (`float`, *optional*):
             a > 1 in h(x) = a^x. Without it, h(x) = x.
 

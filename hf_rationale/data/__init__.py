@@ -106,3 +106,5 @@ __all__ = [
     "load_rationale_dataset",
     "make_aspect_reviews",
 ]
+
+CORPORA: dict = {}  # the registry of corpora follows

@@ -52,7 +52,7 @@ def add_attacker(model: PreTrainedModel):
     """Add an attacker to `model`: a copy of the extractor with fresh heads, which shares its frozen weights."""
     if not isinstance(model, PreTrainedModel):
         raise ValueError(
-            f"An attacker can be added to a rationale model, but not to a {type(model).__name__} that wraps one. Train "
+            f"An attacker can be added to a rationale model, but not to a {type(model).__name__} around it. Train "
             "without an adapter, and merge a finished adapter first (merge_and_unload)."
         )
     frozen = {

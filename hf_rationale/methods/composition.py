@@ -15,9 +15,9 @@ from .rnp import RNPTrainer
 def compose(*methods: type[RationaleTrainer]) -> type[RationaleTrainer]:
     r"""
     One trainer for several methods: `compose(N2RTrainer, VERTrainer, A2ITrainer)` is what
-    `class MyTrainer(N2RTrainer, VERTrainer, A2ITrainer)` would be. Its `arguments_class` has the fields of all of them.
-    If two methods change what the predictor reads (VER, NIR), the first one is applied first. RNP adds nothing, because
-    it is the base of all methods.
+    `class MyTrainer(N2RTrainer, VERTrainer, A2ITrainer)` would be. Its `arguments_class` has the fields of all of
+    them. If two methods change what the predictor reads (VER, NIR), the first one is applied first. RNP adds nothing,
+    because it is the base of all methods.
 
     Raises:
         ValueError: if one method is the same as another or contains it, or if two need different models.

@@ -78,8 +78,8 @@ class N2RTrainer(RationaleTrainer):
 
 class N2RMMITrainer(N2RTrainer):
     r"""
-    N2R with the maximum mutual information criterion of RNP: both players minimize the cross-entropy, and the extractor
-    also maximizes the norm.
+    N2R with the maximum mutual information criterion of RNP: both players minimize the cross-entropy, and the
+    extractor also maximizes the norm.
 
         extractor: min_E CE(P(z), y) − log ‖Enc(z)‖₂ + Ω(m)      (11)
         predictor: min_P CE(P(z), y)                              (12)

@@ -49,7 +49,7 @@ class RationalePreTrainedModel(PreTrainedModel):
 
     training_modules: tuple[str, ...] = ()
 
-    # --- What a kind of input defines ---------------------------------------------------------------------------------
+    # --- What a kind of input defines --------------------------------------------------------------------------------
 
     def prepare(self, **inputs) -> RationaleInputs:
         """Check the inputs, and find out what can be selected, what is selected together and what is always read."""
@@ -88,7 +88,7 @@ class RationalePreTrainedModel(PreTrainedModel):
         """The mask of scores (batch, positions) at a threshold, at evaluation and for its calibration."""
         return threshold_mask(scores, units, threshold)
 
-    # --- Select, read, and compute the objective ----------------------------------------------------------------------
+    # --- Select, read, and compute the objective ---------------------------------------------------------------------
 
     def rationalize(
         self,
@@ -207,7 +207,7 @@ class RationalePreTrainedModel(PreTrainedModel):
         extractor = {id(weight) for weight in self.extractor.parameters()}
         return [w for w in self.reader.parameters() if w.requires_grad and id(w) in extractor]
 
-    # --- Parts that only training uses --------------------------------------------------------------------------------
+    # --- Parts that only training uses -------------------------------------------------------------------------------
 
     def add_training_module(self, name: str, module: nn.Module) -> None:
         """Add a part that only training uses. `save_pretrained` leaves it out; the Trainer's checkpoints have it."""
@@ -225,7 +225,7 @@ class RationalePreTrainedModel(PreTrainedModel):
             ]
         self.training_modules = ()
 
-    # --- Loading ------------------------------------------------------------------------------------------------------
+    # --- Loading -----------------------------------------------------------------------------------------------------
 
     @classmethod
     def from_pretrained(cls, *args, **kwargs):
@@ -251,7 +251,7 @@ class RationalePreTrainedModel(PreTrainedModel):
                 self.config.rationale_threshold = type(self.config).from_json_file(path).rationale_threshold
         return loaded
 
-    # --- Checks that every kind of input needs ------------------------------------------------------------------------
+    # --- Checks that every kind of input needs -----------------------------------------------------------------------
 
     def check_labels(self, labels: torch.Tensor | None, batch_size: int):
         """Raises `ValueError` if `labels` are not class indices of shape (batch,)."""

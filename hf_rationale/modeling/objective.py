@@ -127,7 +127,7 @@ def coherence(mask: torch.Tensor, units: Units) -> torch.Tensor:
     return (changes / units.weights.sum(1).clamp_min(1)).mean()
 
 
-# --- The full-text term (PLMR), which any method can switch on ---------------------------------------------------------
+# --- The full-text term (PLMR), which any method can switch on -------------------------------------------------------
 
 
 def full_text_terms(

@@ -151,7 +151,7 @@ class KumaraswamySampler:
 SAMPLERS = {"gumbel": GumbelSampler, "kumaraswamy": KumaraswamySampler}
 
 
-# --- Gradients of two players in one pass ------------------------------------------------------------------------------
+# --- Gradients of two players in one pass ----------------------------------------------------------------------------
 
 
 def cut_off(mask: torch.Tensor) -> torch.Tensor:
@@ -178,7 +178,7 @@ def through(loss: torch.Tensor, read: torch.Tensor, mask: torch.Tensor) -> torch
     return loss.detach() + (slope * (mask - mask.detach())).sum()
 
 
-# --- Budgets, decoding and calibration ---------------------------------------------------------------------------------
+# --- Budgets, decoding and calibration -------------------------------------------------------------------------------
 
 
 def budget_mask(

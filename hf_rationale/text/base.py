@@ -51,7 +51,7 @@ class RationaleTextModel(RationalePreTrainedModel):
         limits = [limit for limit in limits if limit is not None]
         return min(limits) if limits else None
 
-    # --- Embeddings and attention -------------------------------------------------------------------------------------
+    # --- Embeddings and attention ------------------------------------------------------------------------------------
 
     def get_input_embeddings(self) -> nn.Module:
         return self.encoders[0].get_input_embeddings()
@@ -73,7 +73,7 @@ class RationaleTextModel(RationalePreTrainedModel):
         return self.get_input_embeddings()
 
     def set_attn_implementation(self, *args, **kwargs):
-        """As transformers'. An encoder that reads with masked attention keeps the implementation that can be masked."""
+        """As transformers', but an encoder that reads with masked attention keeps the attention that can be masked."""
         super().set_attn_implementation(*args, **kwargs)
         self.prepare_reader()
 
@@ -90,7 +90,7 @@ class RationaleTextModel(RationalePreTrainedModel):
         if traits_of(self.reader.config).attention_class is not None:
             self.supports_gradient_checkpointing = False  # the mask is known during the call only
 
-    # --- Forward ------------------------------------------------------------------------------------------------------
+    # --- Forward -----------------------------------------------------------------------------------------------------
 
     def forward(
         self,
@@ -248,7 +248,7 @@ class RationaleTextModel(RationalePreTrainedModel):
                     "nothing can be selected. Leave it out."
                 )
 
-    # --- Datasets -----------------------------------------------------------------------------------------------------
+    # --- Datasets ----------------------------------------------------------------------------------------------------
 
     def encode_dataset(
         self, dataset: Dataset, processing_class: Any, max_length: int | None = None, columns: tuple[str, ...] = ()
@@ -263,7 +263,7 @@ class RationaleTextModel(RationalePreTrainedModel):
     def is_encoded(self, dataset: Dataset) -> bool:
         return "input_ids" in dataset.column_names
 
-    # --- Configuration ------------------------------------------------------------------------------------------------
+    # --- Configuration -----------------------------------------------------------------------------------------------
 
     @classmethod
     def _config_fields(cls, encoder, config: PreTrainedConfig, tokenizer, given: dict[str, Any]) -> dict[str, Any]:

@@ -22,9 +22,9 @@ class RationaleDataCollator:
         pad_to_multiple_of (*optional*): round lengths up to a multiple of this number, which some hardware prefers.
         columns: further columns to collect, which a method's objective reads.
 
-    Returns (of a call): `input_ids`, `attention_mask`, `token_type_ids` (if there are any), `word_ids` and `unit_ids` (if
-    there are any; -1 at padding), all of shape `(batch, seq)`; `labels` `(batch,)`; `rationale` `(batch, words)`, which
-    is -1 if nobody marked the text and -100 at padding; `columns`, a dict of tensors of shape `(batch, …)`.
+    Returns (of a call): `input_ids`, `attention_mask`, `token_type_ids` (if there are any), `word_ids` and `unit_ids`
+    (if there are any; -1 at padding), all of shape `(batch, seq)`; `labels` `(batch,)`; `rationale` `(batch, words)`,
+    which is -1 if nobody marked the text and -100 at padding; `columns`, a dict of tensors of shape `(batch, …)`.
     """
 
     tokenizer: PreTrainedTokenizerBase

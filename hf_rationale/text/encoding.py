@@ -77,9 +77,10 @@ def encode_rationale_dataset(
     Tokenize a dataset with the columns of [`load_rationale_dataset`], or a dataset of your own.
 
     Args:
-        dataset: a dataset with a column `tokens` (lists of words) or `text` (strings). Optional columns are `label` (or
-            `labels`), `rationale` (0 or 1 for every word, for `text` the tokenizer's words; None if nobody marked the
-            text), and `query` of the same type as the text: a first segment that is always read and never selected.
+        dataset: a dataset with a column `tokens` (lists of words) or `text` (strings). Optional columns are `label`
+            (or `labels`), `rationale` (0 or 1 for every word, for `text` the tokenizer's words; None if nobody marked
+            the text), and `query` of the same type as the text: a first segment that is always read and never
+            selected.
         tokenizer: a fast tokenizer. It is not changed.
         max_length: cut texts to this number of tokens (of a pair, the second segment). A warning says how many were
             cut. Words that are cut off cannot be selected, and marked words among them count as missed.
@@ -91,8 +92,8 @@ def encode_rationale_dataset(
         `labels`, `rationale` (an entry for every word of the whole text, -1 if nobody marked it), and `columns`.
 
     Raises:
-        ValueError: with the number of the row, if a text is blank, if a rationale is not 0 or 1 for every word, or if a
-            query leaves no room for the text.
+        ValueError: with the number of the row, if a text is blank, if a rationale is not 0 or 1 for every word, or if
+            a query leaves no room for the text.
     """
     names = dataset.column_names
     source = "tokens" if "tokens" in names else "text"
@@ -159,7 +160,7 @@ def encode_rationale_dataset(
 
 
 def _word_ids(encoding: Encoding, segment: int, words: list[str] | None = None) -> list[int]:
-    """The word of every token: an index into `words`, which were joined by blanks, or else the tokenizer's own words."""
+    """The word of every token: an index into `words`, which were joined by blanks, or the tokenizer's own words."""
     if words is None:
         ids = [-1 if word is None else word for word in encoding.word_ids]
     else:

@@ -22,10 +22,10 @@ class PlmrForSequenceClassification(RationaleTextModel):
     A text classifier that selects a rationale with the first l layers of an encoder and decides from it with the
     others (PLMR, section 5).
 
-    The last of the extractor's layers are Dim-Reduction layers. Each of them scores the tokens, and later layers do not
-    read the tokens that it prunes. The predictor starts again from the *embeddings* of the remaining tokens, as in the
-    public code, because the states of the extractor contain information about tokens that are not selected. For a given
-    mask, the logits therefore depend neither on the content nor on the number of unselected tokens.
+    The last of the extractor's layers are Dim-Reduction layers. Each of them scores the tokens, and later layers do
+    not read the tokens that it prunes. The predictor starts again from the *embeddings* of the remaining tokens, as in
+    the public code, because the states of the extractor contain information about tokens that are not selected. For a
+    given mask, the logits therefore depend neither on the content nor on the number of unselected tokens.
 
     [`PLMRTrainer`] trains it with L_r + w L_x + λ h(L_r − L_x) + L_s (equation 17): the cross-entropies on the
     rationale and on the full text, and the mean over the Dim-Reduction layers of compactness and coherence. For L_x,

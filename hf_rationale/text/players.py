@@ -1,4 +1,5 @@
-"""The two players over the tokens of a text: extractors that score tokens, and a predictor that reads the selected ones."""
+"""The two players over the tokens of a text: extractors that score tokens, and a predictor that reads the selected
+ones."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class _PlacedMPNetEncoder(MPNetEncoder):
 
 
 def make_shortenable(encoder: PreTrainedModel):
-    """Make `encoder` take the places of tokens from [`encode_shortened`]. This is done once, when the model is made."""
+    """Make `encoder` take the places of tokens from [`encode_shortened`]. Call it once, when the model is made."""
     if traits_of(encoder.config).positions == "relative":
         for module in encoder.modules():
             if type(module) is MPNetEncoder:

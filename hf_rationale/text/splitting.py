@@ -40,8 +40,8 @@ def split_encoder(encoder: PreTrainedModel, ends: list[int]) -> list[PreTrainedM
     [`EncoderTraits`]). The layers are moved to the parts and not copied. The first part has the embeddings, which the
     others borrow, and the last part has what follows the layers.
 
-    A part takes token indices or, as `inputs_embeds`, the output states of the part before it. Run one after the other,
-    the parts compute what the encoder computes. `encoder` itself becomes the first part.
+    A part takes token indices or, as `inputs_embeds`, the output states of the part before it. Run one after the
+    other, the parts compute what the encoder computes. `encoder` itself becomes the first part.
     """
     depth = encoder.config.num_hidden_layers
     place, layers = next(

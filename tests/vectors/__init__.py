@@ -1,5 +1,5 @@
-"""A small kind of input of its own: sets of vectors with a label. It shows what a kind of input has to define, and goes
-through the common testers with every method that does not need words."""
+"""A small kind of input of its own: sets of vectors with a label. It shows what a kind of input has to define, and
+goes through the common testers with every method that does not need words."""
 
 from .configuration import VectorsConfig
 from .data import toy_sets
