@@ -330,7 +330,7 @@ CASES = [
     ),
     _plmr("one-layer", "bert", reduction_layers=[2], layers=3),
     _plmr("three-layers", "bert", reduction_layers=[1, 3, 4], layers=5, sparsity_schedule="log"),
-    _plmr("shared", "bert", share_mask_predictor=True, freeze_embeddings=False, match_base=2.0),
+    _plmr("shared", "bert", share_mask_predictor=True, freeze_embeddings=False),
     _plmr("max", "electra", pooling="max", sparsity_level="batch"),
 ]
 CASES_BY_NAME = {case.name: case for case in CASES}

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from safetensors.torch import save_file
-from training_common import ROWS, step_logs, toy_reviews, train_and_record
+from training_common import ROWS, examples, step_logs, train_and_record
 
 
 BATCH = 8
@@ -32,7 +32,7 @@ def main(folder: Path):
             eval_strategy="epoch",
         )
         assert trainer.accelerator.num_processes == processes
-        metrics = trainer.evaluate(toy_reviews(8, seed=2), metric_key_prefix="test")
+        metrics = trainer.evaluate(examples(backbone, 8, seed=2), metric_key_prefix="test")
         if trainer.is_world_process_zero():
             name = f"{method}-{backbone}"
             for kind, steps in (("gradients", recorder.gradients), ("weights", recorder.weights)):

@@ -92,7 +92,7 @@ def test_gold_replacement_reads_as_many_words_as_are_marked(tmp_path, monkeypatc
     gold_replacement(model, texts, tokenizer, kept=kept, batch_size=6)
     (batch,) = read_batches(model, encode(texts, tokenizer, model), tokenizer, 6, "")
     for share, mask in zip(kept, read, strict=True):
-        words = batch.words_of(mask) > 0
+        words = batch.marks_of(mask) > 0
         assert torch.equal(words.sum(1), batch.gold.sum(1))
         assert torch.equal(
             (words & batch.gold).sum(1), torch.tensor([round(share * int(n)) for n in batch.gold.sum(1)])
@@ -316,8 +316,7 @@ def test_change_is_the_share_of_both_selections(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("backbone", ["gru", "plmr"])
 def test_random_patterns_leave_the_model_and_know_less_than_the_text(tmp_path, backbone):
-    config = {"full_text_weight": 0.0, "match_weight": 0.0, "sparsity": 0.2}
-    trainer = make_trainer(tmp_path, "plmr" if backbone == "plmr" else "rnp", backbone, config=config)
+    trainer = make_trainer(tmp_path, "rnp", backbone, config={"sparsity": 0.2})
     model, tokenizer = trainer.model, trainer.processing_class
     before = copy.deepcopy(model.state_dict())
     args = make_args(tmp_path / "run", optim="adamw_torch", learning_rate=0.02, num_train_epochs=4)
@@ -332,10 +331,9 @@ def test_random_patterns_leave_the_model_and_know_less_than_the_text(tmp_path, b
 
 
 def test_random_patterns_refuse_shared_weights_and_the_best_checkpoint(tmp_path):
-    config = {"full_text_weight": 0.0, "match_weight": 0.0}
     for options, message in (
-        ({"method": "fr", "config": config}, "The players share trained weights"),
-        ({"method": "rnp", "config": config, "load_best_model_at_end": True}, "set load_best_model_at_end=False"),
+        ({"method": "fr"}, "The players share trained weights"),
+        ({"method": "rnp", "load_best_model_at_end": True}, "set load_best_model_at_end=False"),
     ):
         trainer = make_trainer(tmp_path, backbone="gru", **options)
         with pytest.raises(ValueError, match=message):
@@ -343,7 +341,7 @@ def test_random_patterns_refuse_shared_weights_and_the_best_checkpoint(tmp_path)
 
 
 def test_the_extractor_of_random_patterns_does_not_see_labels(tmp_path):
-    config = {"full_text_weight": 0.0, "match_weight": 0.0, "sparsity": 0.3}
+    config = {"sparsity": 0.3}
     gradients = []
     for flip in (False, True):
         trainer = make_trainer(tmp_path, "rnp", "gru", config=config)
@@ -370,7 +368,7 @@ def test_the_extractor_of_random_patterns_does_not_see_labels(tmp_path):
 
 
 def test_random_patterns_refuse_what_would_teach_the_predictor_otherwise(tmp_path):
-    trainer = make_trainer(tmp_path, "rnp", "gru", config={"full_text_weight": 1.0})
+    trainer = make_trainer(tmp_path, "rnp", "gru", full_text_weight=1.0)
     with pytest.raises(ValueError, match="set full_text_weight=0"):
         random_patterns(trainer.model, trainer.args, toy_reviews(4), toy_reviews(4), trainer.processing_class)
 

@@ -5,8 +5,7 @@ import torch
 from datasets import Dataset
 from training_common import BACKBONES, make_model, toy_reviews
 
-from hf_rationale import RationaleDataCollator
-from hf_rationale.data import encode_rationale_dataset
+from hf_rationale import RationaleDataCollator, encode_rationale_dataset
 
 
 def encoded(tokenizer, max_length=None, **columns) -> Dataset:

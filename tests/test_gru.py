@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers import AutoModel
 
 from hf_rationale import GruConfig, GruModel
-from hf_rationale.word_vectors import read_word_vectors
+from hf_rationale.encoders.word_vectors import read_word_vectors
 
 
 LENGTHS = (7, 1, 12, 4)

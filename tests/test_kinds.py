@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from common import ENCODERS, FIRST_WORD, VOCAB_SIZE, ModelCase, plmr_model, random_texts, rationale_model
-from transformers import AutoConfig, AutoModelForSequenceClassification, set_seed
+from transformers import AutoModelForSequenceClassification, set_seed
 from vectors import RationaleForVectorsClassification, VectorsConfig
 
 from hf_rationale.modeling.objective import selected_share
@@ -246,8 +246,6 @@ def test_a_mask_of_another_shape_raises(kind):
 
 
 def test_a_kind_of_input_can_be_registered_with_the_auto_classes(tmp_path):
-    AutoConfig.register(VectorsConfig.model_type, VectorsConfig, exist_ok=True)
-    AutoModelForSequenceClassification.register(VectorsConfig, RationaleForVectorsClassification, exist_ok=True)
     KINDS["vectors"].model().save_pretrained(tmp_path)
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
     assert isinstance(loaded, RationaleForVectorsClassification)

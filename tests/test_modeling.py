@@ -27,8 +27,8 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from hf_rationale import GruConfig, GruModel, PlmrConfig, RationaleConfig, RationaleForSequenceClassification
-from hf_rationale.masking import word_units
-from hf_rationale.players import MaskPredictor, pool
+from hf_rationale.modeling.players import MaskPredictor, pool
+from hf_rationale.modeling.selection import grouped_units
 
 
 Batch = dict[str, torch.Tensor]
@@ -497,7 +497,7 @@ def test_shortened_is_masked(case: ModelCase, side: str, monkeypatch):
         calls = [{"rationale_mask": random_mask(batch)}, *BUDGETS, {"rationale_threshold": 0.0}]
         with computed_tokens(model.reader) as computed:
             shortened = [model(**batch, **call) for call in calls]
-        monkeypatch.setattr("hf_rationale.masking.can_shorten", lambda *_: False)
+        monkeypatch.setattr("hf_rationale.text.attention.can_shorten", lambda *_: False)
         masked = [model(**batch, **call) for call in calls]
         monkeypatch.undo()
         for one, other in zip(shortened, masked, strict=True):
@@ -871,5 +871,5 @@ def test_long_padding_does_not_overflow_in_half_precision():
     nn.init.constant_(predictor.selector.bias, 20.0)
     word_ids = torch.full((1, 8000), -1)
     word_ids[0, 0] = 0
-    units = word_units(word_ids, word_ids >= 0)  # 7,999 times 20 is beyond float16
+    units = grouped_units(word_ids, word_ids >= 0)  # 7,999 times 20 is beyond float16
     assert predictor(torch.randn(1, 8000, 2).half(), units).softmax(-1).isfinite().all()

@@ -6,8 +6,8 @@ import pytest
 import torch
 from test_masking import members, random_units
 
-from hf_rationale.masking import Units, token_units, word_units
-from hf_rationale.regularizers import coherence, compactness, selected_share
+from hf_rationale.modeling.selection import Units, single_units, grouped_units
+from hf_rationale.modeling.objective import coherence, compactness, selected_share
 
 
 SPARSITY = 0.3
@@ -66,7 +66,7 @@ def test_padding_and_its_length_are_irrelevant(padding: int, side: str):
     filler = torch.arange(padding).expand(2, padding) % 2
     parts = ([selectable, torch.zeros(2, padding).bool()], [mask, filler.float()])
     long_selectable, long_mask = (torch.cat(pair if side == "right" else pair[::-1], 1) for pair in parts)
-    short, long = token_units(selectable), token_units(long_selectable)
+    short, long = single_units(selectable), single_units(long_selectable)
     for level in ("example", "batch"):
         torch.testing.assert_close(
             compactness(long_mask, long, SPARSITY, level), compactness(mask, short, SPARSITY, level)
@@ -89,14 +89,14 @@ def test_example_level_adds_up_over_splits():
 
 def test_a_word_counts_once_however_many_tokens_it_has():
     selectable = torch.ones(1, 6).bool()
-    units = word_units(torch.tensor([[0, 0, 0, 0, 1, 2]]), selectable)
+    units = grouped_units(torch.tensor([[0, 0, 0, 0, 1, 2]]), selectable)
     mask = torch.tensor([[1.0, 1, 1, 1, 0, 0]])
     assert selected_share(mask, units).item() == pytest.approx(1 / 3)
     assert coherence(mask, units).item() == pytest.approx(1 / 3)
 
 
 def test_gradients():
-    units = token_units(torch.tensor([[False, True, True, True, True, False]]))
+    units = single_units(torch.tensor([[False, True, True, True, True, False]]))
     mask = torch.tensor([[0.0, 1, 0, 0, 1, 0]], requires_grad=True)
     compactness(mask, units, sparsity=0.3).backward()
     # Too much is selected: every real token is pressed down alike, and nothing else.
@@ -105,7 +105,7 @@ def test_gradients():
 
 @pytest.mark.parametrize("level", ["example", "batch"])
 def test_nothing_to_select_is_finite(level: str):
-    units = token_units(torch.zeros(2, 4).bool())
+    units = single_units(torch.zeros(2, 4).bool())
     mask = torch.zeros(2, 4, requires_grad=True)
     loss = compactness(mask, units, SPARSITY, level) + coherence(mask, units)
     loss.backward()

@@ -19,10 +19,10 @@ from hf_rationale import (
     RationaleClassificationPipeline,
     RationaleConfig,
     RationaleForSequenceClassification,
+    encode_rationale_dataset,
     word_level_tokenizer,
 )
-from hf_rationale.data import encode_rationale_dataset
-from hf_rationale.pipelines import rationale_spans
+from hf_rationale.text.pipeline import rationale_spans
 
 
 WORDS = ["the", "beer", "is", "good", "not", "smells", "of", "a", "head", "thick", "white", "n't", "does"]

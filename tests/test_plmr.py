@@ -24,18 +24,18 @@ from hf_rationale import (
     RationaleForSequenceClassification,
     compose,
 )
-from hf_rationale.configuration_plmr import SPLITTABLE
 from hf_rationale.methods.a2i import add_attacker, attack
-from hf_rationale.methods.rnp import rnp
-from hf_rationale.players import encoder_inputs
-from hf_rationale.regularizers import match
-from hf_rationale.shortening import encode_shortened, group_by_length
-from hf_rationale.splitting import split_encoder
+from hf_rationale.modeling.objective import full_text_terms, match, objective
+from hf_rationale.text.encoder_traits import ENCODER_TRAITS
+from hf_rationale.text.encoders import encoder_inputs
+from hf_rationale.text.shortening import encode_shortened, group_by_length
+from hf_rationale.text.splitting import split_encoder
 
 
 TOLERANCE = {"atol": 1e-5, "rtol": 0}
 EXACT = {"atol": 0, "rtol": 0}
 
+SPLITTABLE = [name for name, traits in ENCODER_TRAITS.items() if traits.splits]
 every_encoder = pytest.mark.parametrize("name", SPLITTABLE)
 
 
@@ -429,7 +429,7 @@ def test_lengths_are_exact_in_half_precision(name: str, monkeypatch):
     shortened = model(**batch, rationale_mask=mask).logits
     hook.remove()
     assert max(lengths) == 303  # [CLS] and all words, without [SEP]
-    monkeypatch.setattr("hf_rationale.masking.can_shorten", lambda *_: False)
+    monkeypatch.setattr("hf_rationale.text.attention.can_shorten", lambda *_: False)
     torch.testing.assert_close(shortened, model(**batch, rationale_mask=mask).logits, atol=0.1, rtol=0.02)
 
 
@@ -446,7 +446,7 @@ def test_shortened_is_masked_with_every_attention(name: str, implementation: str
     shortened = model(**batch, **budget)
     mask = {"rationale_mask": shortened.rationale_mask}  # in half precision two scores may tie by rounding
     shortened = model(**batch, **mask)
-    monkeypatch.setattr("hf_rationale.masking.can_shorten", lambda *_: False)
+    monkeypatch.setattr("hf_rationale.text.attention.can_shorten", lambda *_: False)
     masked = model(**batch, **mask)
     tolerance = TOLERANCE if dtype == torch.float32 else {"atol": 0.1, "rtol": 0.02}
     torch.testing.assert_close(shortened.logits, masked.logits, **tolerance)

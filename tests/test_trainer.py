@@ -15,8 +15,10 @@ from torch.nn import functional as F
 from training_common import (
     METHODS,
     ROWS,
+    VECTORS,
     Recorder,
     assert_close,
+    examples,
     fixed_noise,
     make_args,
     make_model,
@@ -27,8 +29,7 @@ from training_common import (
 )
 from transformers import AutoModelForSequenceClassification, EvalPrediction, TrainerCallback
 
-from hf_rationale import RationaleConfig, RationaleForSequenceClassification, RationaleTrainer
-from hf_rationale.data import encode_rationale_dataset
+from hf_rationale import RationaleConfig, RationaleForSequenceClassification, RNPTrainer, encode_rationale_dataset
 from hf_rationale.trainer import rationale_metrics
 
 
@@ -38,7 +39,7 @@ MEASURED = ("sparsity", "attack_success_rate")  # logged beside the losses
 every_row = pytest.mark.parametrize("method, backbone", ROWS)
 
 
-def a_batch(trainer: RationaleTrainer, count: int = 8) -> dict[str, torch.Tensor]:
+def a_batch(trainer: RNPTrainer, count: int = 8) -> dict[str, torch.Tensor]:
     """The first texts of the training set, as the objective gets them."""
     batch = trainer.data_collator([trainer.train_dataset[index] for index in range(count)])
     return {name: value for name, value in batch.items() if name != "rationale"}
@@ -50,8 +51,10 @@ def a_batch(trainer: RationaleTrainer, count: int = 8) -> dict[str, torch.Tensor
 @every_row
 @pytest.mark.parametrize("count", [16, 11])  # 11: one step of 8, and one of 2 + 1 instead of 3
 def test_accumulation_changes_nothing(tmp_path, method, backbone, count):
-    _, whole, whole_logs = train_and_record(tmp_path, method, backbone, train_dataset=toy_reviews(count))
-    _, cut, cut_logs = train_and_record(tmp_path, method, backbone, train_dataset=toy_reviews(count), **ACCUMULATED)
+    _, whole, whole_logs = train_and_record(tmp_path, method, backbone, train_dataset=examples(backbone, count))
+    _, cut, cut_logs = train_and_record(
+        tmp_path, method, backbone, train_dataset=examples(backbone, count), **ACCUMULATED
+    )
     assert len(whole.gradients) == 4
     assert all(0 < entry["sparsity"] < 1 for entry in whole_logs[:-1])
     assert all(whole.weights[-1][name].any() for name in whole.gradients[-1])
@@ -112,7 +115,7 @@ def run_with_noise(output_dir, method, backbone, resume_from=None, **args):
         method,
         backbone,
         dropout=0.3,
-        train_dataset=toy_reviews(22),
+        train_dataset=examples(backbone, 22),
         per_device_train_batch_size=2,
         gradient_accumulation_steps=4,
         max_steps=5,
@@ -142,7 +145,7 @@ def assert_equal_to_the_bit(one, other):
         assert one == other
 
 
-def everything(trainer: RationaleTrainer) -> dict:
+def everything(trainer: RNPTrainer) -> dict:
     return {
         "weights": trainer.model.state_dict(),
         "optimizer": trainer.optimizer.state_dict(),
@@ -174,7 +177,7 @@ def test_resuming_and_running_again_are_equal_to_the_bit(tmp_path, method, backb
 
 @every_row
 def test_components_add_up_and_sparsity_is_the_measured_one(tmp_path, method, backbone):
-    trainer = make_trainer(tmp_path, method, backbone, train_dataset=toy_reviews(11), **ACCUMULATED)
+    trainer = make_trainer(tmp_path, method, backbone, train_dataset=examples(backbone, 11), **ACCUMULATED)
     shares, compute_loss = [], trainer.compute_loss
 
     def spy(model, inputs, num_items_in_batch=None):
@@ -218,10 +221,15 @@ def test_every_component_reaches_its_players_and_no_other(tmp_path, method, back
         gradients = torch.autograd.grad(output.losses[component], parameters, retain_graph=True, allow_unused=True)
         reached = [name for name, value in zip(names, gradients, strict=True) if value is not None and value.any()]
         assert {name.split(".")[0] for name in reached} == players, component
-        # Where a player is reached, its encoder is, down to the embeddings (PLMR's are frozen: to its first layer).
+        # If a player is reached, so is the lowest part of its encoder that is trained.
         first = {"extractor": "encoders.0.encoder.layer.0", "attacker": "encoders.0.encoder.layer.0"}
         for player in players - ({"predictor"} if model.config.share_encoder else set()):
-            lowest = first.get(player, "encoder.encoder.layer.0") if backbone == "plmr" else "encoder.embeddings"
+            if backbone == "plmr":
+                lowest = first.get(player, "encoder.encoder.layer.0")
+            elif backbone in VECTORS:
+                lowest = "encoder.own" if player == "predictor" else "layers.0.own"
+            else:
+                lowest = "encoder.embeddings"
             assert any(name.startswith(f"{player}.{lowest}") for name in reached), (component, player)
 
 
@@ -337,7 +345,7 @@ def test_the_best_checkpoints_threshold_is_kept(tmp_path):
 
 @every_row
 def test_calibration_meets_the_asked_sparsity(tmp_path, method, backbone):
-    validation = toy_reviews(25, seed=3)
+    validation = examples(backbone, 25, seed=3)
     trainer = make_trainer(tmp_path, method, backbone, eval_dataset=validation)
     before = trainer.model.training
     threshold = trainer.calibrate()
@@ -352,7 +360,7 @@ def test_calibration_meets_the_asked_sparsity(tmp_path, method, backbone):
         units += int(first.sum())
     assert units > 200
     assert abs(chosen - 0.3 * units) <= 1
-    if METHODS[method].config.get("selection_level") == "word" or backbone == "gru":
+    if METHODS[method].config.get("selection_level") == "word" or backbone in ("gru", *VECTORS):
         assert trainer.evaluate()["eval_rationale_sparsity"] == chosen / units
 
 
@@ -390,9 +398,9 @@ def warnings_of(caplog) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "bias, what", [([9.0, -9.0], "next to nothing"), ([-9.0, 9.0], "next to everything"), ([0.0, 0.0], None)]
+    "bias, what", [([9.0, -9.0], "almost nothing"), ([-9.0, 9.0], "almost everything"), ([0.0, 0.0], None)]
 )
-def test_collapsed_selection_is_told(tmp_path, caplog, bias, what):
+def test_a_collapsed_selection_warns(tmp_path, caplog, bias, what):
     trainer = make_trainer(tmp_path, max_steps=1)
     trainer.model.extractor.mask_predictor.selector.bias.data = torch.tensor(bias)
     trainer.train()
@@ -404,12 +412,14 @@ def test_collapsed_selection_is_told(tmp_path, caplog, bias, what):
         assert "Raise sparsity_weight" in messages[0]
 
 
-@pytest.mark.parametrize("accuracy, told", [(0.4, True), (0.5, True), (0.55, False)])
-def test_accuracy_at_chance_is_told(tmp_path, caplog, accuracy, told):
+@pytest.mark.parametrize("accuracy, warns", [(0.4, True), (0.5, True), (0.55, False)])
+def test_accuracy_at_chance_warns(tmp_path, caplog, accuracy, warns):
     trainer = make_trainer(tmp_path)
     trainer.compute_metrics = lambda prediction: {"accuracy": 0.9, "balanced_accuracy": accuracy}
     trainer.evaluate()
-    assert [f"labels {accuracy:.3f}, of 0.500" in message for message in warnings_of(caplog)] == [True] * told
+    assert [
+        f"accuracy is {accuracy:.3f}, which is no better than chance" in message for message in warnings_of(caplog)
+    ] == [True] * warns
 
 
 @pytest.mark.parametrize(
@@ -445,7 +455,7 @@ def test_a_loss_that_is_not_finite_stops_training(tmp_path, args):
         (["bad", "good", "good", "bad"], "class indices"),
     ],
 )
-def test_bad_labels_are_told_before_training(tmp_path, labels, message):
+def test_bad_labels_raise_before_training(tmp_path, labels, message):
     wrong = Dataset.from_dict({"tokens": [["the", "beer"]] * 4, "label": labels})
     with pytest.raises(ValueError, match=message):
         make_trainer(tmp_path, train_dataset=wrong)
@@ -455,44 +465,44 @@ def test_bad_labels_are_told_before_training(tmp_path, labels, message):
         make_trainer(tmp_path).evaluate(wrong)
 
 
-def test_unusable_datasets_are_told(tmp_path):
+def test_unusable_datasets_raise(tmp_path):
     reviews, tokenizer = toy_reviews(4), make_model()[1]
     with pytest.raises(ValueError, match="no column 'label'"):
         make_trainer(tmp_path, train_dataset=reviews.remove_columns("label"))
-    with pytest.raises(ValueError, match=r"one datasets\.Dataset for a split; got a DatasetDict"):
+    with pytest.raises(ValueError, match=r"must be one datasets\.Dataset, but is a DatasetDict"):
         make_trainer(tmp_path, eval_dataset=DatasetDict({"validation": reviews}))
-    with pytest.raises(ValueError, match="got a IterableDataset"):
+    with pytest.raises(ValueError, match="but is a IterableDataset"):
         make_trainer(tmp_path, train_dataset=reviews.to_iterable_dataset())
     for name in ("rationale", "word_ids"):
         encoded = encode_rationale_dataset(reviews, tokenizer).remove_columns(name)
-        with pytest.raises(ValueError, match=f"lacks \\['{name}'\\]"):
+        with pytest.raises(ValueError, match=f"lacks the columns \\['{name}'\\]"):
             make_trainer(tmp_path, eval_dataset=encoded)
 
 
-def test_calibrating_a_broken_model_is_told(tmp_path):
+def test_calibrating_a_broken_model_raises(tmp_path):
     trainer = make_trainer(tmp_path)
     trainer.model.extractor.mask_predictor.selector.weight.data[:] = float("nan")
-    with pytest.raises(ValueError, match="weights are not finite"):
+    with pytest.raises(ValueError, match="scores are not finite"):
         trainer.calibrate()
 
 
-def test_a_missing_tokenizer_is_told(tmp_path):
+def test_a_missing_tokenizer_raises(tmp_path):
     with pytest.raises(ValueError, match="processing_class"):
-        RationaleTrainer(model=make_model()[0], args=make_args(tmp_path), train_dataset=toy_reviews(4))
+        RNPTrainer(model=make_model()[0], args=make_args(tmp_path), train_dataset=toy_reviews(4))
 
 
-def test_several_gpus_in_one_process_are_told(tmp_path):
+def test_several_gpus_in_one_process_raise(tmp_path):
     model, tokenizer = make_model()
     args = make_args(tmp_path)
     args._n_gpu = 2
-    with pytest.raises(ValueError, match=r"One process sees 2 GPUs.*accelerate launch"):
-        RationaleTrainer(model=model, args=args, processing_class=tokenizer)
+    with pytest.raises(ValueError, match=r"This process sees 2 GPUs.*accelerate launch"):
+        RNPTrainer(model=model, args=args, processing_class=tokenizer)
 
 
-def test_a_loss_function_of_ones_own_is_told(tmp_path):
+def test_a_loss_function_of_ones_own_raises(tmp_path):
     model, tokenizer = make_model()
-    with pytest.raises(ValueError, match=r"override RationaleTrainer\.objective"):
-        RationaleTrainer(
+    with pytest.raises(ValueError, match=r"Override RationaleTrainer\.objective"):
+        RNPTrainer(
             model=model, args=make_args(tmp_path), processing_class=tokenizer, compute_loss_func=lambda *args: 0
         )
 
@@ -500,23 +510,23 @@ def test_a_loss_function_of_ones_own_is_told(tmp_path):
 @pytest.mark.parametrize(
     "argument, value, message",
     [
-        ("initial_sparsity", 0.0, "initial_sparsity is in"),
-        ("initial_sparsity", 1.5, "initial_sparsity is in"),
-        ("sparsity_warmup_ratio", 0.0, "sparsity_warmup_ratio is in"),
-        ("sparsity_warmup_ratio", 2.0, "sparsity_warmup_ratio is in"),
-        ("max_length", 0, "max_length is at least 1"),
-        ("max_length", -5, "max_length is at least 1"),
+        ("initial_sparsity", 0.0, "initial_sparsity must lie in"),
+        ("initial_sparsity", 1.5, "initial_sparsity must lie in"),
+        ("sparsity_warmup_ratio", 0.0, "sparsity_warmup_ratio must lie in"),
+        ("sparsity_warmup_ratio", 2.0, "sparsity_warmup_ratio must lie in"),
+        ("max_length", 0, "max_length must be at least 1"),
+        ("max_length", -5, "max_length must be at least 1"),
         ("label_smoothing_factor", 0.1, "label_smoothing_factor has no effect"),
-        ("gradient_checkpointing_kwargs", {"use_reentrant": True}, "use_reentrant=True allows one backward pass"),
+        ("gradient_checkpointing_kwargs", {"use_reentrant": True}, "use_reentrant=True allows only one backward pass"),
         ("learning_rate_mapping", "{selector: 1}", "learning_rate_mapping is not JSON"),
-        ("learning_rate_mapping", "[1]", "learning_rate_mapping maps"),
-        ("learning_rate_mapping", {"selector": "fast"}, "the rate of 'selector' is a number"),
-        ("learning_rate_mapping", {"selector": -1.0}, "the rate of 'selector' is a number"),
-        ("learning_rate_mapping", {"selector": float("nan")}, "the rate of 'selector' is a number"),
+        ("learning_rate_mapping", "[1]", "learning_rate_mapping must map"),
+        ("learning_rate_mapping", {"selector": "fast"}, "the rate of 'selector' must be a number"),
+        ("learning_rate_mapping", {"selector": -1.0}, "the rate of 'selector' must be a number"),
+        ("learning_rate_mapping", {"selector": float("nan")}, "the rate of 'selector' must be a number"),
         ("learning_rate_mapping", {"(selector": 1.0}, "'\\(selector' is no regular expression"),
     ],
 )
-def test_bad_arguments_are_told(tmp_path, argument, value, message):
+def test_bad_arguments_raise(tmp_path, argument, value, message):
     with pytest.raises(ValueError, match=message):
         make_args(tmp_path, **{argument: value})
 
@@ -561,9 +571,9 @@ def test_a_rate_of_zero_keeps_a_player_still(tmp_path):
     assert moved == {"extractor"}
 
 
-def test_a_pattern_that_matches_nothing_is_told(tmp_path):
+def test_a_pattern_that_matches_nothing_raises(tmp_path):
     trainer = make_trainer(tmp_path, learning_rate_mapping={"selector": 0.5, "selektor": 0.5})
-    with pytest.raises(ValueError, match=r"no trainable parameter's name matches \['selektor'\]"):
+    with pytest.raises(ValueError, match=r"no trainable parameter has a name that matches \['selektor'\]"):
         trainer.train()
 
 
@@ -573,7 +583,7 @@ def test_batches_are_grouped_by_length_by_default(tmp_path):
     def padding(strategy: dict) -> int:
         model, tokenizer = make_model()
         args = make_args(tmp_path, **strategy)
-        trainer = RationaleTrainer(model=model, args=args, train_dataset=train_dataset, processing_class=tokenizer)
+        trainer = RNPTrainer(model=model, args=args, train_dataset=train_dataset, processing_class=tokenizer)
         return sum(int((batch["attention_mask"] == 0).sum()) for batch in trainer.get_train_dataloader())
 
     default = type(make_args(tmp_path)).__dataclass_fields__["train_sampling_strategy"].default
@@ -711,10 +721,10 @@ def lora(folder: Path, **config):
     return get_peft_model(model, adapter), tokenizer
 
 
-def lora_trainer(tmp_path, callbacks=None, **args) -> RationaleTrainer:
+def lora_trainer(tmp_path, callbacks=None, **args) -> RNPTrainer:
     torch.manual_seed(0)
     model, tokenizer = lora(tmp_path / "base")
-    return RationaleTrainer(
+    return RNPTrainer(
         model=model,
         args=make_args(tmp_path / "run", **args),
         train_dataset=toy_reviews(16),

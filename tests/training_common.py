@@ -1,6 +1,7 @@
 """The common tester of training: every method is a row of `METHODS`, on every backbone of `BACKBONES`.
 
-A new method adds its row, and with it goes through all the invariants of `test_trainer.py`.
+A new method adds its row, and a new kind of input its backbones. With them it goes through all invariants of
+`test_trainer.py`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 from datasets import Dataset
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedModel, PreTrainedTokenizerFast, TrainerCallback, set_seed
+from vectors import RationaleForVectorsClassification, VectorsConfig, toy_sets
 
 from hf_rationale import (
     A2ITrainer,
@@ -31,13 +33,15 @@ from hf_rationale import (
     PLMRTrainer,
     RationaleForSequenceClassification,
     RationaleTrainer,
+    RNPTrainer,
     RationaleTrainingArguments,
     VERTrainer,
     compose,
     word_level_tokenizer,
 )
+from hf_rationale import METHODS as REGISTERED
 from hf_rationale.data.schema import to_dataset
-from hf_rationale.modeling_outputs import RationaleInputs
+from hf_rationale.modeling.outputs import RationaleInputs
 
 
 # --- Texts -----------------------------------------------------------------------------------------------------------
@@ -62,7 +66,7 @@ def toy_reviews(count: int, seed: int = 0, marked: bool = True) -> Dataset:
     return to_dataset(examples, ("negative", "positive"))
 
 
-# --- Backbones: an encoder with random weights, and its tokenizer ----------------------------------------------------
+# --- Backbones: for text, an encoder with random weights and its tokenizer -------------------------------------------
 
 
 def tiny_gru(dropout: float) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
@@ -115,6 +119,14 @@ BACKBONES: dict[str, Callable[[float], tuple[PreTrainedModel, PreTrainedTokenize
     "bert": tiny_bert,
     "plmr": partial(tiny_bert, layers=3),
 }
+# Another kind of input: sets of vectors, with two encoders (or a shared one), and split by depth.
+VECTORS = {"vectors": {}, "vectors-split": {"split_by_depth": True}}
+SPLIT = ("plmr", "vectors-split")
+
+
+def examples(backbone: str, count: int, seed: int = 0, marked: bool = True) -> Dataset:
+    """What a model over this backbone reads."""
+    return (toy_sets if backbone in VECTORS else toy_reviews)(count, seed, marked)
 
 
 # --- Methods ---------------------------------------------------------------------------------------------------------
@@ -135,13 +147,14 @@ def uniform_by_position(mask: torch.Tensor) -> torch.Tensor:
 
 
 def words_by_position(inputs: RationaleInputs) -> tuple[torch.Tensor, torch.LongTensor]:
-    tokens = inputs.tokens["input_ids"]
+    tokens = inputs.features["input_ids"]
     places = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
     return uniform_by_position(inputs.context), 5 + places % 7
 
 
 NOISE = {
-    "hf_rationale.masking.gumbel_noise": gumbel_by_position,
+    "hf_rationale.modeling.selection.uniform_noise": uniform_by_position,
+    "hf_rationale.modeling.selection.gumbel_noise": gumbel_by_position,
     "hf_rationale.methods.ver.uniform_noise": uniform_by_position,
     "hf_rationale.methods.nir.noise_words": words_by_position,
 }
@@ -150,7 +163,7 @@ PLAYERS = {"cross_entropy": {"extractor", "predictor"}, "compactness": {"extract
 ATTACK = {"attack": {"attacker"}, "attack_compactness": {"attacker"}, "instruction": {"predictor"}}
 NORM = {"norm": {"extractor"}}
 SEPARATE = {"cross_entropy": {"predictor"}} | NORM
-# PLMR's: through the states of the extractor's lower layers.
+# A model that is split reads the full text from the states of the extractor's lower layers.
 FULL_TEXT = {"full_text": {"extractor", "predictor"}, "match": {"extractor", "predictor"}}
 # With one encoder, whatever moves the predictor's moves the extractor's.
 SHARED = {"share_encoder": True}
@@ -162,21 +175,28 @@ class Method:
 
     Args:
         trainer: the Trainer subclass.
-        config, args, options: fields of the model's configuration, of the training arguments, and the trainer's own.
-        reaches: for every component of the loss, the players that get a gradient from it, where RNP's do not.
+        reaches: for every component of the loss, the players that get a gradient from it, if they are not those of
+        RNP. config, args: fields of the model's configuration, and of the training arguments.
     """
 
-    trainer: type[RationaleTrainer] = RationaleTrainer
+    trainer: type[RationaleTrainer] = RNPTrainer
     reaches: dict[str, set[str]] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     args: dict[str, Any] = field(default_factory=dict)
-    options: dict[str, Any] = field(default_factory=dict)
 
     def components(self, backbone: str) -> dict[str, set[str]]:
-        return PLAYERS | self.reaches | (FULL_TEXT if backbone == "plmr" else {})
+        components = PLAYERS | self.reaches | (FULL_TEXT if issubclass(self.trainer, PLMRTrainer) else {})
+        if backbone in SPLIT:
+            components |= {name: players for name, players in FULL_TEXT.items() if name in components}
+        if backbone in VECTORS:
+            components["coherence"] = set()  # vectors of a set have no neighbours
+        return components
 
     def trains(self, backbone: str) -> bool:
-        return self.trainer.model_options.get("model_type" if backbone != "plmr" else "share_encoder") in (None, False)
+        return self.trainer.model_options.get("share_encoder" if backbone in SPLIT else "split_by_depth") in (
+            None,
+            False,
+        )
 
 
 @contextmanager
@@ -190,37 +210,36 @@ def fixed_noise() -> Iterator[None]:
 METHODS = {
     "rnp": Method(),
     "rnp-words": Method(config={"selection_level": "word"}),
-    "rnp-full_text": Method(config={"full_text_weight": 0.7}, reaches={"full_text": {"predictor"}}),
-    "rnp-match": Method(
-        config={"match_weight": 0.7, "match_base": 2.0}, reaches={"match": {"extractor", "predictor"}}
-    ),
+    "rnp-kumaraswamy": Method(config={"sampler": "kumaraswamy"}),
+    "rnp-full_text": Method(args={"full_text_weight": 0.7}, reaches={"full_text": {"predictor"}}),
+    "rnp-match": Method(args={"match_weight": 0.7, "match_base": 2.0}, reaches={"match": {"extractor", "predictor"}}),
     "rnp-annealed": Method(args={"initial_sparsity": 0.9, "sparsity_warmup_ratio": 0.8}),
     "fr": Method(FRTrainer, config=SHARED),
     "n2r": Method(N2RTrainer, SEPARATE),
-    "n2r-alternating": Method(N2RTrainer, SEPARATE, options={"schedule": "alternating"}),
     "n2r_mmi": Method(N2RMMITrainer, NORM),
     "ver": Method(VERTrainer),
-    "ver-words": Method(VERTrainer, config={"selection_level": "word"}, options={"perturbation_rate": 0.5}),
-    "nir": Method(NIRTrainer, options={"noise_rate": 0.4}),
+    "ver-words": Method(VERTrainer, config={"selection_level": "word"}, args={"perturbation_rate": 0.5}),
+    "nir": Method(NIRTrainer, args={"noise_rate": 0.4}),
     "a2i": Method(A2ITrainer, ATTACK),
     "fr+a2i": Method(
         compose(FRTrainer, A2ITrainer), ATTACK | {"instruction": {"extractor", "predictor"}}, config=SHARED
     ),
     "ver+a2i": Method(compose(VERTrainer, A2ITrainer), ATTACK),
     "n2r+ver": Method(compose(N2RTrainer, VERTrainer), SEPARATE),
-    "n2r+a2i-alternating": Method(
-        compose(N2RTrainer, A2ITrainer), SEPARATE | ATTACK, options={"schedule": "alternating"}
-    ),
     "n2r_mmi+ver+nir+a2i-full_text": Method(
         compose(N2RMMITrainer, VERTrainer, NIRTrainer, A2ITrainer),
         NORM | ATTACK | {"full_text": {"predictor"}},
-        config={"full_text_weight": 0.7},
+        args={"full_text_weight": 0.7},
     ),
     "plmr": Method(PLMRTrainer),
     "plmr+n2r+ver+a2i": Method(compose(PLMRTrainer, N2RTrainer, VERTrainer, A2ITrainer), SEPARATE | ATTACK),
 }
 
-ROWS = [(name, backbone) for name, method in METHODS.items() for backbone in BACKBONES if method.trains(backbone)]
+ROWS = [
+    *((name, backbone) for name, method in METHODS.items() for backbone in BACKBONES if method.trains(backbone)),
+    # Every method by itself. NIR is missing, because vectors are not words.
+    *((name, "vectors-split" if name == "plmr" else "vectors") for name in REGISTERED if name != "nir"),
+]
 
 
 # --- Runs ------------------------------------------------------------------------------------------------------------
@@ -229,20 +248,23 @@ ROWS = [(name, backbone) for name, method in METHODS.items() for backbone in BAC
 def make_model(
     method: str = "rnp", backbone: str = "gru", dropout: float = 0.0, **config
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """The same weights at every call."""
+    """A model with the same weights in every call, and its tokenizer if it reads text."""
     set_seed(0)
+    if backbone in VECTORS:
+        config = {"classifier_dropout": dropout, **METHODS[method].config, **VECTORS[backbone], **config}
+        return RationaleForVectorsClassification(VectorsConfig(num_labels=2, sparsity=0.3, **config)), None
     encoder, tokenizer = BACKBONES[backbone](dropout)
     config = {"num_labels": 2, "sparsity": 0.3, "classifier_dropout": dropout, **METHODS[method].config, **config}
     model_class = PlmrForSequenceClassification if backbone == "plmr" else RationaleForSequenceClassification
     return model_class.from_encoder_pretrained(encoder, tokenizer=tokenizer, **config), tokenizer
 
 
-def make_args(output_dir: str | Path, **args) -> RationaleTrainingArguments:
+def make_args(output_dir: str | Path, method: str = "rnp", **args) -> RationaleTrainingArguments:
     """Eight texts a step, in their order, logged at every step; plain gradient descent without clipping.
 
     Adam divides by the gradient's size, so it would blow up what rounding leaves of a gradient that is zero.
     """
-    return RationaleTrainingArguments(
+    return METHODS[method].trainer.arguments_class(
         **{
             "output_dir": str(output_dir),
             "use_cpu": True,
@@ -260,6 +282,7 @@ def make_args(output_dir: str | Path, **args) -> RationaleTrainingArguments:
             "eval_strategy": "no",
             "save_strategy": "no",
             "load_best_model_at_end": False,
+            **METHODS[method].args,
             **args,
         }
     )
@@ -274,18 +297,16 @@ def make_trainer(
     train_dataset: Dataset | None = None,
     eval_dataset: Dataset | None = None,
     callbacks: list[TrainerCallback] | None = None,
-    options: dict[str, Any] | None = None,
     **args,
 ) -> RationaleTrainer:
     model, tokenizer = make_model(method, backbone, dropout, **(config or {}))
     return METHODS[method].trainer(
         model=model,
-        args=make_args(output_dir, **{**METHODS[method].args, **args}),
-        train_dataset=toy_reviews(16) if train_dataset is None else train_dataset,
-        eval_dataset=toy_reviews(7, seed=1) if eval_dataset is None else eval_dataset,
+        args=make_args(output_dir, method, **args),
+        train_dataset=examples(backbone, 16) if train_dataset is None else train_dataset,
+        eval_dataset=examples(backbone, 7, seed=1) if eval_dataset is None else eval_dataset,
         processing_class=tokenizer,
         callbacks=callbacks,
-        **{**METHODS[method].options, **(options or {})},
     )
 
 

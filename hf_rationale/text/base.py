@@ -253,12 +253,10 @@ class RationaleTextModel(RationalePreTrainedModel):
     def encode_dataset(
         self, dataset: Dataset, processing_class: Any, max_length: int | None = None, columns: tuple[str, ...] = ()
     ) -> Dataset:
-        return encode_rationale_dataset(dataset, processing_class, max_length, columns)
+        return encode_rationale_dataset(dataset, check_tokenizer(processing_class), max_length, columns)
 
     def data_collator(self, processing_class: Any, columns: tuple[str, ...] = ()) -> Callable:
-        if processing_class is None:
-            raise ValueError("Pass the tokenizer as processing_class. It encodes and pads the texts.")
-        return RationaleDataCollator(processing_class, columns=columns)
+        return RationaleDataCollator(check_tokenizer(processing_class), columns=columns)
 
     def is_encoded(self, dataset: Dataset) -> bool:
         return "input_ids" in dataset.column_names
@@ -275,6 +273,13 @@ class RationaleTextModel(RationalePreTrainedModel):
         if "special_token_ids" not in given:
             found["special_token_ids"] = find_special_token_ids(encoder, config, tokenizer)
         return found | given
+
+
+def check_tokenizer(processing_class: Any) -> Any:
+    """`processing_class`. Raises `ValueError` if there is none."""
+    if processing_class is None:
+        raise ValueError("Pass the tokenizer as processing_class. It encodes and pads the texts.")
+    return processing_class
 
 
 def _last_segment(content: torch.BoolTensor, token_type_ids: torch.LongTensor | None) -> torch.BoolTensor:
