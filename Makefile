@@ -12,7 +12,7 @@ PIP_INSTALL = -m pip install --disable-pip-version-check --progress-bar off $(PI
 PYTEST_FLAGS ?= -n logical --maxprocesses 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-slow test-floor quality style clean
+.PHONY: help quickstart test test-slow test-floor quality style docs clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -36,6 +36,9 @@ quality: $(VENV)/.hf_rationale-dev  ## lint, and check the format
 style: $(VENV)/.hf_rationale-dev  ## fix what can be fixed of both
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/.hf_rationale-dev  ## write the tables of methods, corpora and encoders into the documents
+	$(BIN)/python docs/tables.py
 
 clean:  ## remove the environments made here, build products and caches
 	rm -rf .venv $(FLOOR_VENV) build dist *.egg-info .pytest_cache .ruff_cache

@@ -56,7 +56,7 @@ class RationaleTrainer(Trainer):
 
     name = "rnp"  # on the command line and on model cards
     description = "RNP: extractor and predictor minimize the cross-entropy on the rationale."
-    paper = "Lei et al. 2016"
+    paper = "Lei et al., EMNLP 2016"
     arguments_class: type[RationaleTrainingArguments] = RationaleTrainingArguments
     model_options: dict[str, Any] = {}  # fields of the model's configuration that the method needs
     columns: tuple[str, ...] = ()  # further columns of the training set that the objective reads (`inputs.columns`)

@@ -102,14 +102,14 @@ def test_gold_replacement_reads_as_many_words_as_are_marked(tmp_path, monkeypatc
 @pytest.mark.parametrize("diagnose", [gold_replacement, gold_against_selected, failure_rate])
 def test_unmarked_texts_alone_are_refused(tmp_path, diagnose):
     model, tokenizer = a_model(tmp_path, "gru")
-    with pytest.raises(ValueError, match="No text has a rationale that people marked"):
+    with pytest.raises(ValueError, match="The dataset has no rationale that people marked"):
         diagnose(model, toy_reviews(4, marked=False), tokenizer)
 
 
 @pytest.mark.parametrize("diagnose", [gold_replacement, gold_against_selected, failure_rate])
 def test_unlabelled_texts_are_refused(tmp_path, diagnose):
     model, tokenizer = a_model(tmp_path, "gru")
-    with pytest.raises(ValueError, match="The texts have no labels"):
+    with pytest.raises(ValueError, match="The dataset has no labels"):
         diagnose(model, toy_reviews(4).remove_columns("label"), tokenizer)
 
 

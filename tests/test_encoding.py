@@ -47,7 +47,7 @@ def test_over_long_texts_are_cut_and_told(word_pieces, caplog):
     words = [["the"] * 10, ["the"] * 4, ["the"] * 5]
     query = [["was", "the", "beer", "fresh"]] * 3
     alone = encoded(word_pieces, 6, tokens=words, rationale=[[1] * 10, [1] * 4, [1] * 5])
-    assert "2 of 3 texts are longer than 6 tokens and are cut there" in caplog.text
+    assert "2 of 3 texts are longer than 6 tokens and were cut" in caplog.text
     assert alone["length"][:] == [6, 6, 6]
     assert [len(rationale) for rationale in alone["rationale"]] == [10, 4, 5]  # gold is never cut
     caplog.clear()
@@ -68,12 +68,12 @@ def test_over_long_texts_are_cut_and_told(word_pieces, caplog):
         ({"tokens": [["the"], None]}, "Row 1 of the dataset is blank"),
         ({"text": ["the", " \n"]}, "Row 1 of the dataset is blank"),
         ({"text": ["the", None]}, "Row 1 of the dataset is blank"),
-        ({"tokens": [["the"], ["a", None]]}, "Row 1 of the dataset: its words are not all strings"),
+        ({"tokens": [["the"], ["a", None]]}, "Row 1 of the dataset has words that are not strings"),
         ({"tokens": [["the"], ["a"]], "rationale": [None, [1, 0]]}, "Row 1 .* 2 entries for 1 words"),
         ({"tokens": [["the"], ["a"]], "rationale": [None, [2]]}, "Row 1 .* other than 0 and 1"),
         ({"words": [["the"]]}, "needs a column 'tokens' or 'text'"),
         ({"tokens": []}, "dataset is empty"),
-        ({"tokens": [["the"]], "query": [["a"] * 9]}, "a query leaves no place for the text within 8 tokens"),
+        ({"tokens": [["the"]], "query": [["a"] * 9]}, "A query leaves no room for the text within 8 tokens"),
     ],
 )
 def test_bad_texts_are_named(tokenizer, columns, message):

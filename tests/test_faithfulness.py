@@ -139,7 +139,7 @@ def test_a_classifier_without_special_tokens_makes_nothing_of_nothing():
 def test_a_single_label_is_refused():
     model, tokenizer = a_plain_classifier()
     model.config.num_labels = 1
-    with pytest.raises(ValueError, match="The model has one label"):
+    with pytest.raises(ValueError, match="The model has only one label"):
         classify(model, toy_reviews(2), tokenizer)
 
 
@@ -172,9 +172,9 @@ def test_models_stay_as_they_are(tmp_path):
     ("scores", "message"),
     [
         (None, "A plain classifier has no scores of its own"),
-        ([[1.0]], "scores has an entry for each of the 2 texts; got 1"),
-        ([[1.0], [1.0, 2.0, 3.0]], "Text 1 has 2 words; its scores are 3 numbers, or not finite"),
-        ([[1.0], [1.0, math.nan]], "Text 1 has 2 words; its scores are 2 numbers, or not finite"),
+        ([[1.0]], "scores must have an entry for each of the 2 texts, but has 1"),
+        ([[1.0], [1.0, 2.0, 3.0]], "Text 1 has 2 words, but 3 scores, or scores that are not finite"),
+        ([[1.0], [1.0, math.nan]], "Text 1 has 2 words, but 2 scores, or scores that are not finite"),
     ],
 )
 def test_errors(scores, message):
@@ -185,5 +185,5 @@ def test_errors(scores, message):
 
 def test_texts_need_words():
     model, tokenizer = a_plain_classifier()
-    with pytest.raises(ValueError, match="a column 'tokens' is needed"):
+    with pytest.raises(ValueError, match="needs a column 'tokens'"):
         faithfulness(model, Dataset.from_dict({"text": ["lovely"]}), tokenizer, [[1.0]])

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from test_masking import members, random_units
+from test_selection import members, random_units
 
 from hf_rationale.modeling.selection import Units, single_units, grouped_units
 from hf_rationale.modeling.objective import coherence, compactness, selected_share

@@ -3,6 +3,7 @@
 import copy
 import itertools
 import math
+from dataclasses import fields
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from hf_rationale import (
     A2ITrainer,
     FRTrainer,
     N2RTrainer,
+    PLMRArguments,
     PlmrConfig,
     PlmrForSequenceClassification,
     PLMRTrainer,
@@ -97,7 +99,8 @@ def test_a_later_part_restarts_from_the_embeddings(name: str):
 
 @pytest.mark.parametrize("name", ["gru", "deberta-v2"])
 def test_other_encoders_are_refused(name: str):
-    with pytest.raises(ValueError, match=rf"type '{name}' cannot be split by depth; .* they can: bert, roberta"):
+    name_of_type = "rationale_gru" if name == "gru" else name
+    with pytest.raises(ValueError, match=rf"type '{name_of_type}' cannot be split by depth. .* splittable are bert, roberta"):
         PlmrForSequenceClassification.from_encoder_pretrained(
             AutoModel.from_config(ENCODERS[name].config()), special_token_ids=[0]
         )
@@ -174,18 +177,16 @@ def test_either_of_split_and_reduction_layers_is_enough():
 
 
 BAD_CONFIGS = {
-    "nothing left to predict": ({"split_layer": 12}, "with one left to predict; got 12 of 12"),
-    "nothing to extract": ({"split_layer": 0}, "at least 1"),
-    "no reduction layer": ({"split_layer": 3, "reduction_layers": []}, r"last is split_layer, 3; got \[\]"),
+    "nothing left to predict": ({"split_layer": 12}, "one of the 12 layers to extract and one to predict, but is 12"),
+    "nothing to extract": ({"split_layer": 0}, "at least one of the 12 layers to extract"),
+    "no reduction layer": ({"split_layer": 3, "reduction_layers": []}, r"end with split_layer = 3, but are \[\]"),
     "not ascending": ({"reduction_layers": [4, 3]}, "in ascending order"),
     "twice the same": ({"reduction_layers": [4, 4]}, "in ascending order"),
-    "ends elsewhere": ({"split_layer": 5, "reduction_layers": [3, 4]}, "the last is split_layer, 5"),
+    "ends elsewhere": ({"split_layer": 5, "reduction_layers": [3, 4]}, "end with split_layer = 5"),
     "before the first": ({"reduction_layers": [0, 4]}, "counted from 1"),
-    "schedule unknown": ({"sparsity_schedule": "cosine"}, "sparsity_schedule is one of"),
-    "base of 1": ({"match_base": 1.0}, "match_base is a finite number above 1"),
-    "weight negative": ({"match_weight": -1.0}, "match_weight is a finite weight"),
-    "another masking": ({"masking": "zero"}, r"masking is one of \('attention',\)"),
-    "one encoder for both": ({"share_encoder": True}, "share_encoder is one of"),
+    "schedule unknown": ({"sparsity_schedule": "cosine"}, "sparsity_schedule must be one of"),
+    "another masking": ({"masking": "zero"}, r"masking must be one of \('attention',\)"),
+    "one encoder for both": ({"share_encoder": True}, "share_encoder must be one of"),
     "layers of a wrong type": ({"reduction_layers": [1.5]}, "Field 'reduction_layers'"),
 }
 
@@ -265,26 +266,31 @@ def test_masks_are_cumulative_and_pruned_tokens_score_nothing():
 # --- The objective ---------------------------------------------------------------------------------------------------
 
 
-def training_output(model, batch, labels):
+def training_output(model, batch, labels, full_text_weight: float = 2.0, match_weight: float = 1.0):
+    """What PLMRTrainer computes with these weights."""
     set_seed(3)
-    return model.train()(**batch, labels=labels)
+    inputs = model.train().prepare(**batch, labels=labels)
+    selection = model.select(inputs)
+    output = objective(model, inputs, selection)
+    output.add_losses(full_text_terms(model, inputs, selection, output.logits, full_text_weight, match_weight))
+    return output
 
 
 @pytest.mark.parametrize("layers", [[2], [1, 3]], ids=str)
 def test_the_full_text_term_reads_the_states_before_any_pruning(layers: list[int]):
     options = {"classifier_dropout": 0.0, "special_token_ids": [0, 1, 2, 3]}
-    model = plmr_model("bert", reduction_layers=layers, full_text_weight=0.5, match_weight=0.25, **options)
+    model = plmr_model("bert", reduction_layers=layers, **options)
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
         if hasattr(module, "dropout_prob"):
             module.dropout_prob = 0.0
     batch, labels = CASES_BY_NAME["plmr-bert-token"].batch(random_texts(9, 14)), torch.tensor([0, 2])
-    output = training_output(model, batch, labels)
+    output = training_output(model, batch, labels, full_text_weight=0.5, match_weight=0.25)
     with torch.no_grad():
         inputs = model.prepare(**batch)
         first = model.extractor.encoders[0]
-        states = first(attention_mask=inputs.attention_mask, **encoder_inputs(first, inputs)).last_hidden_state
+        states = first(attention_mask=inputs.real, **encoder_inputs(first, inputs)).last_hidden_state
         read = (inputs.units.selectable | inputs.context.bool()).long()
         states = model.reader(inputs_embeds=states, attention_mask=read).last_hidden_state
         pooled = (states * read.unsqueeze(-1)).sum(1) / read.sum(1, keepdim=True)
@@ -298,12 +304,12 @@ def test_the_full_text_term_reads_the_states_before_any_pruning(layers: list[int
 def test_the_printed_weights_cancel_the_full_text_and_the_default_ones_do_not():
     batch, labels = CASES_BY_NAME["plmr-bert-token"].batch(random_texts(9, 14)), torch.tensor([0, 2])
     for weight, remaining in ((1.0, 0.0), (2.0, 1.0)):
-        model = plmr_model("bert", full_text_weight=weight)
-        losses = training_output(model, batch, labels).losses
+        losses = training_output(plmr_model("bert"), batch, labels, weight, match_weight=1.0).losses
         full_text = losses["full_text"] / weight
         total = losses["cross_entropy"] + losses["full_text"] + losses["match"]
         torch.testing.assert_close(total, 2 * losses["cross_entropy"] + remaining * full_text)
-    assert PlmrConfig().full_text_weight == 2.0
+    defaults = {field.name: field.default for field in fields(PLMRArguments)}
+    assert (defaults["full_text_weight"], defaults["match_weight"]) == (2.0, 1.0)
 
 
 def test_match_is_taken_text_by_text():
@@ -313,9 +319,8 @@ def test_match_is_taken_text_by_text():
 
 
 def test_terms_without_weight_cost_nothing():
-    model = plmr_model("bert", full_text_weight=0.0, match_weight=0.0)
     batch = CASES_BY_NAME["plmr-bert-token"].batch(random_texts(9, 14))
-    losses = training_output(model, batch, torch.tensor([0, 2])).losses
+    losses = training_output(plmr_model("bert"), batch, torch.tensor([0, 2]), 0.0, 0.0).losses
     assert set(losses) == {"cross_entropy", "compactness", "coherence", "sparsity"}
 
 
@@ -325,7 +330,7 @@ def test_compactness_is_the_mean_over_the_dim_reduction_layers():
     everything = inputs.units.selectable.float()
     half = everything * (torch.arange(everything.shape[1]) <= 5)
     selection = model.eval().select(inputs)._replace(masks=(everything, half))
-    losses = rnp(model, inputs, selection).losses
+    losses = objective(model, inputs, selection).losses
     assert losses["compactness"].item() == pytest.approx((abs(1 - 0.6) + abs(0.5 - 0.2)) / 2)
     assert losses["coherence"].item() == pytest.approx((0 + 0.1) / 2)
 
@@ -348,23 +353,23 @@ def test_frozen_embeddings_stay_so(tmp_path):
 
 
 def test_n2r_needs_frozen_embeddings(tmp_path):
-    with pytest.raises(ValueError, match=r"share embeddings that are trained. Freeze these"):
+    with pytest.raises(ValueError, match=r"share embeddings that are trained. Freeze them"):
         make_trainer(tmp_path, "n2r", "plmr", config={"freeze_embeddings": False})
 
 
 def test_one_encoder_cannot_be_folded_and_split():
-    with pytest.raises(ValueError, match="do not go together"):
+    with pytest.raises(ValueError, match="cannot be combined"):
         compose(FRTrainer, PLMRTrainer)
 
 
 def test_the_trainer_of_plmr_trains_nothing_else(tmp_path):
-    with pytest.raises(ValueError, match=r"has rationale. Make it with PlmrForSequenceClassification.from_enc"):
+    with pytest.raises(ValueError, match=r"has split_by_depth=False"):
         make_trainer(tmp_path, "plmr", "bert")
 
 
 def test_fr_does_not_train_it(tmp_path):
     model, tokenizer = make_model("rnp", "plmr")
-    with pytest.raises(ValueError, match="FRTrainer trains models with share_encoder=True, and this one has False"):
+    with pytest.raises(ValueError, match="FRTrainer needs a model with share_encoder=True, but .* has share_encoder=False"):
         FRTrainer(model, make_args(tmp_path), processing_class=tokenizer)
 
 

@@ -34,7 +34,7 @@ class A2ITrainer(RationaleTrainer):
 
     name = "a2i"
     description = "A2I: an attacker selects patterns that mislead the predictor, which learns to ignore them."
-    paper = "A2I"
+    paper = "Liu et al., ICML 2025"
 
     def add_players(self, model: PreTrainedModel) -> None:
         super().add_players(model)

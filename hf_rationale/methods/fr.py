@@ -18,5 +18,5 @@ class FRTrainer(RationaleTrainer):
 
     name = "fr"
     description = "FR: RNP with one encoder that is shared by extractor and predictor."
-    paper = "Liu et al. 2022"
+    paper = "Liu et al., NeurIPS 2022"
     model_options = {"share_encoder": True}

@@ -48,7 +48,7 @@ class N2RTrainer(RationaleTrainer):
 
     name = "n2r"
     description = "N2R: the extractor maximizes the norm of the predictor's representation."
-    paper = "N2R"
+    paper = "Liu et al., ICLR 2025"
     arguments_class = N2RArguments
     model_options = {"share_encoder": False}
 

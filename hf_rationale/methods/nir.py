@@ -44,7 +44,7 @@ class NIRTrainer(RationaleTrainer):
 
     name = "nir"
     description = "NIR: RNP whose rationales get noise words injected in training."
-    paper = "Storek et al. 2023"
+    paper = "Storek et al., ACL 2023"
     arguments_class = NIRArguments
 
     def __init__(self, model, *args, **kwargs):

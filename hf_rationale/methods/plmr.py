@@ -39,6 +39,6 @@ class PLMRTrainer(RationaleTrainer):
 
     name = "plmr"
     description = "PLMR: one encoder is split by depth and regularized by its own prediction from the full text."
-    paper = "PLMR"
+    paper = "Yuan et al., KDD 2025"
     arguments_class = PLMRArguments
     model_options = {"split_by_depth": True, "share_encoder": False}

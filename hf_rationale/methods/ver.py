@@ -45,7 +45,7 @@ class VERTrainer(RationaleTrainer):
 
     name = "ver"
     description = "VER: RNP whose predictor reads a randomly perturbed rationale in training."
-    paper = "VER"
+    paper = "Liu et al., TACL 2025"
     arguments_class = VERArguments
 
     def read(self, model: PreTrainedModel, inputs: RationaleInputs, mask: torch.Tensor) -> Prediction:

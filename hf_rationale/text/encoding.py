@@ -50,7 +50,7 @@ class TextEncoder:
 
     def __call__(self, texts: Sequence[str], queries: Sequence[str] | None = None) -> list[Encoding]:
         """Raises `ValueError` if a query leaves no room for its text."""
-        no_room = ValueError(f"A query leaves no room for the text within {self.max_length} tokens.")
+        no_room = ValueError(f"A query leaves no room for the text within {self.max_length} tokens. Shorten it.")
         try:
             encodings = self.backend.encode_batch(list(texts if queries is None else zip(queries, texts, strict=True)))
         except Exception as error:  # tokenizers has no exception of its own for this
@@ -123,7 +123,7 @@ def encode_rationale_dataset(
             encodings = encoder(*segments)
         except ValueError as error:
             raise ValueError(
-                f"Rows {rows[0]} to {rows[-1]} of the dataset: {error} Raise max_length, or shorten the query."
+                f"Rows {rows[0]} to {rows[-1]} of the dataset: {error}"
             ) from None
         inputs = [encoder.model_inputs(encoding) for encoding in encodings]
         encoded: dict[str, list[Any]] = {name: [one[name] for one in inputs] for name in inputs[0]}

@@ -1,0 +1,62 @@
+"""The documents: what is registered appears in them, links resolve, and pages are short."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+from hf_rationale import METHODS, RNPTrainer
+from hf_rationale.text.encoder_traits import ENCODER_TRAITS, EncoderTraits
+
+
+spec = importlib.util.spec_from_file_location("tables", REPOSITORY / "docs" / "tables.py")
+tables = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(tables)
+
+PAGES = [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md"), *(REPOSITORY / "benchmarks").glob("*.md")]
+by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+
+
+@by_page
+def test_the_tables_of_a_page_are_current(page: Path):
+    text = page.read_text(encoding="utf-8")
+    assert tables.with_tables(text) == text, "run `make docs`"
+
+
+def test_what_is_registered_appears_by_itself(monkeypatch):
+    class NewTrainer(RNPTrainer):
+        name, description, paper = "new", "NEW: it does something new.", "Somebody 2030"
+
+    monkeypatch.setitem(METHODS, "new", NewTrainer)
+    monkeypatch.setitem(ENCODER_TRAITS, "newbert", EncoderTraits("absolute"))
+    assert "| `new` | `NewTrainer` | It does something new. | Somebody 2030 |" in tables.methods_table()
+    assert "| `newbert` | yes | no | `attention` |" in tables.encoders_table()
+
+
+def test_every_table_has_a_place():
+    text = "".join(page.read_text(encoding="utf-8") for page in tables.pages())
+    assert all(f"<!-- {name}:begin -->" in text for name in tables.TABLES)
+
+
+@by_page
+def test_pages_are_short(page: Path):
+    limit = 150 if page.name == "README.md" and page.parent == REPOSITORY else 200
+    assert len(page.read_text(encoding="utf-8").splitlines()) <= limit
+
+
+def anchors(page: Path) -> set[str]:
+    titles = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@by_page
+def test_links_resolve(page: Path):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if target.startswith(("http:", "https:", "mailto:")):
+            continue
+        path, _, anchor = target.partition("#")
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.exists(), target
+        assert not anchor or linked.suffix != ".md" or anchor in anchors(linked), target
