@@ -6,6 +6,7 @@
 Every field of the method's training arguments, which include those of transformers' TrainingArguments, is a flag.
 """
 
+import argparse
 import json
 import logging
 import os
@@ -108,15 +109,18 @@ def trainer_of(method: str) -> type[RationaleTrainer]:
 
 def parse_arguments() -> tuple[ScriptArguments, RationaleTrainingArguments]:
     """The script's arguments, and the training arguments of the method."""
-    given = HfArgumentParser((ScriptArguments, RationaleTrainingArguments)).parse_known_args()[0]
-    if not given.output_dir:
-        raise SystemExit("Pass --output_dir, the folder of the model.")
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)  # the flags depend on the method
+    first.add_argument("--method", default="rnp")
+    first.add_argument("--encoder", default="gru")
+    given, _ = first.parse_known_args()
     method = trainer_of(given.method)
     parser = HfArgumentParser((ScriptArguments, method.arguments_class))
     defaults = dict(GRU_DEFAULTS if given.encoder == "gru" else PRETRAINED_DEFAULTS)
     if issubclass(method, PLMRTrainer):
         defaults.pop("full_text_weight", None)  # the method has its own
     parser.set_defaults(**defaults)
+    if not parser.parse_args().output_dir:
+        raise SystemExit("Pass --output_dir, the folder of the model.")
     script, training = parser.parse_args_into_dataclasses()
     for name in ("dataset_options", "encoder_config", "model_config"):
         try:

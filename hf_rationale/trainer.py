@@ -243,8 +243,8 @@ class RationaleTrainer(Trainer):
             what = "nothing" if sparsity <= 0.01 else "everything"
             logger.warning(
                 f"The selection has collapsed at step {self.state.global_step}: a share of {sparsity:.1%} is "
-                f"selected, which is almost {what}. Raise sparsity_weight, lower coherence_weight, or lower the extractor's "
-                "learning rate (learning_rate_mapping)."
+                f"selected, which is almost {what}. Raise sparsity_weight, lower coherence_weight, or lower "
+                "the extractor's learning rate (learning_rate_mapping)."
             )
 
     # --- Evaluation --------------------------------------------------------------------------------------------------

@@ -15,7 +15,6 @@ from huggingface_hub.errors import StrictDataclassError
 from training_common import BACKBONES
 
 from hf_rationale import PlmrForSequenceClassification, RationaleForSequenceClassification
-from hf_rationale.data import DESCRIPTIONS
 
 
 TRAIN = REPOSITORY / "examples" / "train.py"
@@ -109,7 +108,7 @@ def test_train_writes_a_complete_model_folder_and_resumes(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "method, flags, told",
+    "method, flags, lines",
     [
         (
             "n2r+ver+a2i",
@@ -120,11 +119,11 @@ def test_train_writes_a_complete_model_folder_and_resumes(tmp_path):
         ("rnp+nir", (), ("noise rate | 0.1",)),
     ],
 )
-def test_methods_combine(tmp_path, monkeypatch, method, flags, told):
+def test_methods_combine(tmp_path, monkeypatch, method, flags, lines):
     folder = tmp_path / "out"
     call_train(monkeypatch, *TINY, "--method", method, *flags, "--output_dir", str(folder))
     card = check_model_folder(folder)
-    for line in told:
+    for line in lines:
         assert line in card
     model = RationaleForSequenceClassification.from_pretrained(folder)
     assert model.config.share_encoder == ("fr" in method) and not hasattr(model, "attacker")
@@ -134,13 +133,13 @@ def test_methods_combine(tmp_path, monkeypatch, method, flags, told):
     "method, message",
     [
         ("n2r+nope", "there is no nope; there are"),
-        ("ver+ver", "one contains the other"),
-        ("fr+n2r", "FRTrainer and N2RTrainer do not go together"),
-        ("n2r+n2r_mmi", "one contains the other"),
+        ("ver+ver", "one of them contains the other"),
+        ("fr+n2r", "FRTrainer and N2RTrainer cannot be combined"),
+        ("n2r+n2r_mmi", "one of them contains the other"),
         ("n2r+", "there is no ; there are"),
     ],
 )
-def test_a_method_that_makes_no_sense_is_told_at_once(tmp_path, monkeypatch, method, message):
+def test_a_method_that_makes_no_sense_raises_at_once(tmp_path, monkeypatch, method, message):
     with pytest.raises(SystemExit, match=message):
         call_train(monkeypatch, *TINY, "--method", method, "--output_dir", str(tmp_path))
 
@@ -151,7 +150,7 @@ def test_the_saved_threshold_is_the_scored_one_without_checkpoints(tmp_path, mon
     call_train(monkeypatch, *TINY, *flags, "--coherence_weight", "0", "--output_dir", str(folder))
     card = check_model_folder(folder)
     assert RationaleForSequenceClassification.from_pretrained(folder).config.rationale_threshold != 0.5
-    assert "The checkpoint is the last;" in card
+    assert "The checkpoint is the last one." in card
     assert "| coherence weight λ2 | 0.0 |" in card
 
 
@@ -172,7 +171,7 @@ def test_train_splits_an_encoder(tmp_path, monkeypatch):
     encoder.save_pretrained(tmp_path / "encoder")
     tokenizer.save_pretrained(tmp_path / "encoder")
     flags = ("--encoder", str(tmp_path / "encoder"), "--output_dir", str(tmp_path / "out"), "--warmup_steps", "1")
-    options = ("--method", "plmr+n2r", "--model_config", '{"reduction_layers": [1], "match_base": 2}')
+    options = ("--method", "plmr+n2r", "--model_config", '{"reduction_layers": [1]}', "--match_base", "2")
     options += ("--encoder_config", '{"attention_probs_dropout_prob": 0.05}')
     call_train(monkeypatch, *TINY, *flags, *options)
     card = check_model_folder(tmp_path / "out")
@@ -181,7 +180,7 @@ def test_train_splits_an_encoder(tmp_path, monkeypatch):
         "| Dim-Reduction layers | [1], linear schedule |",
         "| full-text weight | 2.0 |",
         "| match weight λ | 1.0 |",
-        "| match function h(x) | 2^x |",
+        "| match function h(x) | 2.0^x |",
     ):
         assert line in card
     model = RationaleForSequenceClassification.from_pretrained(tmp_path / "out")
@@ -190,37 +189,39 @@ def test_train_splits_an_encoder(tmp_path, monkeypatch):
     check_snippet(card, tmp_path)
 
 
-def test_every_corpus_has_a_text_for_its_card():
-    assert set(load_train().EXAMPLES) == set(DESCRIPTIONS)
+def test_the_numbers_of_a_method_are_flags(tmp_path, monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        call_train(monkeypatch, *TINY, "--method", "n2r+ver", "--output_dir", str(tmp_path), "--help")
+    assert {"--norm_weight", "--perturbation_rate", "--full_text_weight"} <= set(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(
     "flags, message",
     [
-        (("--dataset", "aspect_reviews"), "--output_dir says where the model goes"),
+        (("--dataset", "aspect_reviews"), "Pass --output_dir"),
         (("--output_dir", "out"), "--dataset"),
         (("--method", "gnostic"), "there is no gnostic; there are"),
-        (("--dataset_options", "{n: 1}"), "--dataset_options is a JSON object; got {n: 1}"),
-        (("--dataset_options", "[1]"), r"--dataset_options is a JSON object; got \[1\]"),
-        (("--model_config", "[1]"), r"--model_config is a JSON object; got \[1\]"),
-        (("--model_config", '{"split_layer": 3}'), "RationaleConfig has no split_layer"),
-        (("--encoder_config", '{"hidden_size": 3}'), "gru has none"),
-        (("--method", "plmr"), "An encoder of type 'gru' cannot be split by depth"),
-        (("--method", "plmr", "--masking", "zero"), "PlmrConfig has no masking"),
+        (("--dataset_options", "{n: 1}"), "--dataset_options must be a JSON object, but is {n: 1}"),
+        (("--dataset_options", "[1]"), r"--dataset_options must be a JSON object, but is \[1\]"),
+        (("--model_config", "[1]"), r"--model_config must be a JSON object, but is \[1\]"),
+        (("--model_config", '{"split_layer": 3}'), "RationaleConfig has no field split_layer"),
+        (("--encoder_config", '{"hidden_size": 3}'), "the gru has none"),
+        (("--method", "plmr"), "An encoder of type 'rationale_gru' cannot be split by depth"),
+        (("--method", "plmr", "--masking", "zero"), "PlmrConfig has no field masking"),
         (("--dataset_options", '{"n": 1}'), "unexpected keyword argument 'n'"),
         (("--dataset", "beers"), "There is no corpus 'beers'; choose one of beer, hotel"),
         (("--aspect", "colour"), "'colour' is not one of them"),
         (("--encoder", "/nowhere"), "/nowhere"),
         (("--vectors", "/nowhere.txt"), "No word vectors at /nowhere.txt"),
-        (("--sparsity", "1.5"), "sparsity is the share of tokens to select, between 0 and 1; got 1.5"),
-        (("--selection_level", "letter"), "selection_level is one of .* got 'letter'"),
-        (("--masking", "attention"), "A GRU has no attention to mask"),
+        (("--sparsity", "1.5"), "sparsity is the share to select and must lie between 0 and 1, but is 1.5"),
+        (("--selection_level", "letter"), "selection_level must be one of .* but is 'letter'"),
+        (("--masking", "attention"), "has no attention to mask"),
         (("--learning_rate_mapping", "{selector: 1}"), "learning_rate_mapping is not JSON"),
         (("--sparsitty", "0.1"), "--sparsitty"),
     ],
 )
-def test_bad_flags_are_told(tmp_path, monkeypatch, capsys, flags, message):
-    incomplete = message in ("--output_dir says where the model goes", "--dataset")
+def test_bad_flags_raise(tmp_path, monkeypatch, capsys, flags, message):
+    incomplete = message in ("Pass --output_dir", "--dataset")
     complete = flags if incomplete else (*TINY, "--output_dir", str(tmp_path / "out"), *flags)
     with pytest.raises((SystemExit, ValueError, TypeError, OSError, StrictDataclassError)) as caught:
         call_train(monkeypatch, *complete)

@@ -13,7 +13,6 @@ from torch.nn import functional as F
 from training_common import (
     BACKBONES,
     ROWS,
-    Recorder,
     fixed_noise,
     make_args,
     make_model,
@@ -449,7 +448,7 @@ def test_fr_gradient_is_the_sum_of_the_two_players(tmp_path, backbone):
 
 def test_fr_needs_one_encoder(tmp_path):
     model, tokenizer = make_model("rnp")
-    with pytest.raises(ValueError, match="share_encoder=True, but .* has share_encoder=False"):
+    with pytest.raises(ValueError, match=r"share_encoder=True, but .* has share_encoder=False"):
         FRTrainer(model=model, args=make_args(tmp_path), processing_class=tokenizer)
 
 
@@ -535,7 +534,7 @@ def test_combinations_that_make_no_sense_raise(methods, message):
 @pytest.mark.parametrize("method", [N2RTrainer, N2RMMITrainer, compose(N2RTrainer, A2ITrainer)])
 def test_n2r_on_shared_weights_raises(tmp_path, method):
     model, tokenizer = make_model("fr")
-    with pytest.raises(ValueError, match="share_encoder=False, but .* has share_encoder=True"):
+    with pytest.raises(ValueError, match=r"share_encoder=False, but .* has share_encoder=True"):
         method(model=model, args=make_args(tmp_path, "n2r"), processing_class=tokenizer)
     model, tokenizer = make_model("n2r", tie_word_embeddings=True)
     with pytest.raises(ValueError, match="share embeddings that are trained"):

@@ -735,15 +735,15 @@ BAD_INPUTS = {
         r"There is no text to read: input_ids has the shape \(0, 5\)"),
     "two budgets": ({"rationale_ratio": 0.1, "rationale_top_k": 3}, r"Only one budget can be given"),
     "budget and mask": ({"rationale_ratio": 0.1, "rationale_mask": torch.ones(2, 8)}, r"budget or a rationale_mask"),
-    "ratio above 1": ({"rationale_ratio": 1.1}, r"rationale_ratio must be a number in \[0, 1\], but is 1.1"),
-    "ratio below 0": ({"rationale_ratio": -0.1}, r"rationale_ratio must be a number in \[0, 1\], but is -0.1"),
-    "ratio NaN": ({"rationale_ratio": float("nan")}, r"rationale_ratio must be a number in \[0, 1\], but is nan"),
-    "ratio of a wrong type": ({"rationale_ratio": "0.1"}, r"rationale_ratio must be a number in \[0, 1\], but is '0.1'"),
-    "ratio that is a flag": ({"rationale_ratio": True}, r"rationale_ratio must be a number in \[0, 1\], but is True"),
+    "ratio above 1": ({"rationale_ratio": 1.1}, r"rationale_ratio must .* in \[0, 1\], but is 1.1"),
+    "ratio below 0": ({"rationale_ratio": -0.1}, r"rationale_ratio must .* in \[0, 1\], but is -0.1"),
+    "ratio NaN": ({"rationale_ratio": float("nan")}, r"rationale_ratio must .* in \[0, 1\], but is nan"),
+    "ratio of a wrong type": ({"rationale_ratio": "0.1"}, r"rationale_ratio must .* in \[0, 1\], but is '0.1'"),
+    "ratio that is a flag": ({"rationale_ratio": True}, r"rationale_ratio must .* in \[0, 1\], but is True"),
     "threshold above 1": ({"rationale_threshold": 1.5}, r"rationale_threshold must .*\[0, 1\]"),
-    "top_k negative": ({"rationale_top_k": -1}, r"rationale_top_k must be a whole number of at least 0, but is -1"),
-    "top_k fractional": ({"rationale_top_k": 1.5}, r"rationale_top_k must be a whole number of at least 0, but is 1.5"),
-    "top_k that is a flag": ({"rationale_top_k": True}, r"rationale_top_k must be a whole number of at least 0, but is True"),
+    "top_k negative": ({"rationale_top_k": -1}, r"rationale_top_k must .* at least 0, but is -1"),
+    "top_k fractional": ({"rationale_top_k": 1.5}, r"rationale_top_k must .* at least 0, but is 1.5"),
+    "top_k that is a flag": ({"rationale_top_k": True}, r"rationale_top_k must .* at least 0, but is True"),
 }  # fmt: skip
 
 

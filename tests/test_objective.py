@@ -6,8 +6,8 @@ import pytest
 import torch
 from test_selection import members, random_units
 
-from hf_rationale.modeling.selection import Units, single_units, grouped_units
 from hf_rationale.modeling.objective import coherence, compactness, selected_share
+from hf_rationale.modeling.selection import Units, grouped_units, single_units
 
 
 SPARSITY = 0.3

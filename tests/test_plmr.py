@@ -100,7 +100,9 @@ def test_a_later_part_restarts_from_the_embeddings(name: str):
 @pytest.mark.parametrize("name", ["gru", "deberta-v2"])
 def test_other_encoders_are_refused(name: str):
     name_of_type = "rationale_gru" if name == "gru" else name
-    with pytest.raises(ValueError, match=rf"type '{name_of_type}' cannot be split by depth. .* splittable are bert, roberta"):
+    with pytest.raises(
+        ValueError, match=rf"type '{name_of_type}' cannot be split by depth. .* splittable are bert, roberta"
+    ):
         PlmrForSequenceClassification.from_encoder_pretrained(
             AutoModel.from_config(ENCODERS[name].config()), special_token_ids=[0]
         )
@@ -369,7 +371,7 @@ def test_the_trainer_of_plmr_trains_nothing_else(tmp_path):
 
 def test_fr_does_not_train_it(tmp_path):
     model, tokenizer = make_model("rnp", "plmr")
-    with pytest.raises(ValueError, match="FRTrainer needs a model with share_encoder=True, but .* has share_encoder=False"):
+    with pytest.raises(ValueError, match=r"FRTrainer needs a model with share_encoder=True, but .*False"):
         FRTrainer(model, make_args(tmp_path), processing_class=tokenizer)
 
 

@@ -21,6 +21,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import BertConfig, BertModel, PreTrainedModel, PreTrainedTokenizerFast, TrainerCallback, set_seed
 from vectors import RationaleForVectorsClassification, VectorsConfig, toy_sets
 
+from hf_rationale import METHODS as REGISTERED
 from hf_rationale import (
     A2ITrainer,
     FRTrainer,
@@ -33,13 +34,12 @@ from hf_rationale import (
     PLMRTrainer,
     RationaleForSequenceClassification,
     RationaleTrainer,
-    RNPTrainer,
     RationaleTrainingArguments,
+    RNPTrainer,
     VERTrainer,
     compose,
     word_level_tokenizer,
 )
-from hf_rationale import METHODS as REGISTERED
 from hf_rationale.data.schema import to_dataset
 from hf_rationale.modeling.outputs import RationaleInputs
 

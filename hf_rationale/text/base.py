@@ -14,6 +14,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
 from ..modeling.base import Objective, RationalePreTrainedModel, is_readable
+from ..modeling.configuration import MOVED_TO_TRAINING_ARGUMENTS
 from ..modeling.outputs import RationaleClassifierOutput, RationaleInputs
 from ..modeling.selection import Units, grouped_units, single_units
 from .attention import make_maskable, supports_masked_attention
@@ -268,7 +269,9 @@ class RationaleTextModel(RationalePreTrainedModel):
         """`given`, and the fields that follow from the encoder. Raises `TypeError` if the config lacks a field."""
         known = {field.name for field in fields(cls.config_class)} | {"num_labels"}
         if unknown := sorted(set(given) - known):
-            raise TypeError(f"{cls.config_class.__name__} has no field {', '.join(unknown)}")
+            moved = sorted(set(unknown) & set(MOVED_TO_TRAINING_ARGUMENTS))
+            hint = f" {', '.join(moved)}: pass these to the training arguments." if moved else ""
+            raise TypeError(f"{cls.config_class.__name__} has no field {', '.join(unknown)}.{hint}")
         found = {"pad_token_id": getattr(config, "pad_token_id", None)}
         if "special_token_ids" not in given:
             found["special_token_ids"] = find_special_token_ids(encoder, config, tokenizer)

@@ -122,9 +122,7 @@ def encode_rationale_dataset(
         try:
             encodings = encoder(*segments)
         except ValueError as error:
-            raise ValueError(
-                f"Rows {rows[0]} to {rows[-1]} of the dataset: {error}"
-            ) from None
+            raise ValueError(f"Rows {rows[0]} to {rows[-1]} of the dataset: {error}") from None
         inputs = [encoder.model_inputs(encoding) for encoding in encodings]
         encoded: dict[str, list[Any]] = {name: [one[name] for one in inputs] for name in inputs[0]}
         encoded["word_ids"] = [
