@@ -25,7 +25,8 @@ def methods_table() -> str:
 
 
 def encoders_table() -> str:
-    lines = ["| type | reads only the visible tokens at inference | can be split by depth (PLMR) | masking |", "|---|---|---|---|"]
+    head = ("type", "reads only the visible tokens at inference", "can be split by depth (PLMR)", "default masking")
+    lines = [f"| {' | '.join(head)} |", "|---|---|---|---|"]
     for name, traits in ENCODER_TRAITS.items():
         marks = ("yes" if one else "no" for one in (traits.positions, traits.splits))
         lines.append(f"| `{name}` | {' | '.join(marks)} | `{traits.masking}` |")

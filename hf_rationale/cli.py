@@ -7,10 +7,9 @@ import argparse
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from .data import DESCRIPTIONS, load_rationale_dataset
-from .data.eraser import SPLIT_FILES, TASKS, eraser_instances
+from .data import CORPORA, load_rationale_dataset
 from .evaluation import evaluate_rationales
-from .modeling_base import RationalePreTrainedModel
+from .modeling.base import RationalePreTrainedModel
 
 
 def main(arguments: list[str] | None = None):
@@ -18,15 +17,17 @@ def main(arguments: list[str] | None = None):
     commands = parser.add_subparsers(dest="command", required=True)
     evaluate = commands.add_parser("evaluate", help="measure a model's labels, rationales and predictor on a corpus")
     evaluate.add_argument("model", help="a rationale model's folder or Hub id")
-    evaluate.add_argument("--dataset", required=True, choices=list(DESCRIPTIONS))
-    evaluate.add_argument("--data_dir", help="where the corpus's files are")
-    evaluate.add_argument("--aspect", help="of beer, hotel and aspect_reviews")
-    evaluate.add_argument("--split", default="test", choices=list(SPLIT_FILES))
+    evaluate.add_argument("--dataset", required=True, choices=list(CORPORA))
+    evaluate.add_argument("--data_dir", help="the folder of the corpus's files")
+    evaluate.add_argument("--aspect", help="the aspect, for corpora that have aspects")
+    evaluate.add_argument("--split", default="test", choices=["train", "validation", "test"])
     evaluate.add_argument(
-        "--output_dir", required=True, help="for report.json, .md and .html, and predictions.jsonl; run again to go on"
+        "--output_dir",
+        required=True,
+        help="for report.json, .md and .html, and predictions.jsonl; an interrupted run continues there",
     )
     evaluate.add_argument("--batch_size", type=int, default=32)
-    evaluate.add_argument("--max_length", type=int, help="cut texts to so many tokens, as in training")
+    evaluate.add_argument("--max_length", type=int, help="cut texts to this number of tokens, as in training")
     options = parser.parse_args(arguments)
 
     try:
@@ -34,14 +35,15 @@ def main(arguments: list[str] | None = None):
     except (FileNotFoundError, ValueError) as error:
         parser.error(str(error))
     if options.split not in dataset:
-        parser.error(f"{options.dataset} has no {options.split} split; there are {', '.join(dataset)}")
+        parser.error(f"{options.dataset} has no {options.split} split, only {', '.join(dataset)}")
     model = AutoModelForSequenceClassification.from_pretrained(options.model)
     if not isinstance(model, RationalePreTrainedModel):
-        parser.error(f"{options.model} is a {type(model).__name__}: it selects nothing that could be measured")
+        parser.error(f"{options.model} is a {type(model).__name__}, which selects nothing that could be measured")
     naming = {"data_name": " ".join(filter(None, (options.dataset, options.aspect, options.split)))}
-    if options.dataset in TASKS:
-        naming["instances"] = eraser_instances(options.dataset, options.data_dir, options.split)
-        naming["class_names"] = TASKS[options.dataset].classifications
+    corpus = CORPORA[options.dataset]
+    if corpus.instances is not None:
+        naming["instances"] = corpus.instances(options.data_dir, options.split)
+        naming["class_names"] = corpus.class_names
     report = evaluate_rationales(
         model.to("cuda" if torch.cuda.is_available() else "cpu"),
         dataset[options.split],

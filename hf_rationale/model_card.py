@@ -18,6 +18,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers import TrainerCallback, pipeline
 
 from .data import CORPORA
+from .metrics import LABELS
 from .modeling.base import RationalePreTrainedModel
 from .reading import evaluation_mode
 from .training_args import RationaleTrainingArguments
@@ -194,45 +195,22 @@ def _split_row(name: str, dataset: Dataset, label_names: list[str]) -> list[str]
     return [name, f"{len(dataset):,}", f"{sum(map(len, marks)) / len(marks):.0f}", *shares, marked]
 
 
-# What a card shows of an evaluation, and what it calls it.
-_METRICS = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "rationale_precision": "rationale precision",
-    "rationale_recall": "rationale recall",
-    "rationale_f1": "rationale F1",
-    "rationale_sparsity": "sparsity (selected share)",
-    "rationale_gold_sparsity": "gold sparsity (marked share)",
-    "rationale_oracle_f1": "oracle F1 at this sparsity",
-    "rationale_f1_over_oracle": "F1 / oracle",
-}
-_REPORT = {
-    "accuracy": "accuracy",
-    "balanced accuracy": "balanced accuracy",
-    "token micro precision": "rationale precision",
-    "token micro recall": "rationale recall",
-    "token micro f1": "rationale F1",
-    "token macro f1": "rationale F1, mean over texts",
-    "iou macro f1": "span F1 at half overlap, mean over texts",
-    "auprc": "AUPRC of the scores",
-    "sparsity": "sparsity (selected share)",
-    "gold sparsity": "gold sparsity (marked share)",
-    "oracle f1": "oracle F1 at this sparsity",
-    "f1 over oracle": "F1 / oracle",
-    "comprehensiveness aopc": "comprehensiveness (AOPC)",
-    "sufficiency aopc": "sufficiency (AOPC)",
-}
-
-
 def _metric_scores(metrics: dict[str, dict[str, float]]) -> list[tuple[str, float, str]]:
     """(label, value, interval) of the test set, or else of the validation set."""
     own = metrics.get("test") or next(iter(metrics.values()), {})
-    return [(label, own[name], "") for name, label in _METRICS.items() if own.get(name) is not None]
+    rows = {_row_name(name): value for name, value in own.items() if value is not None}
+    return [(label, rows[name], "") for name, label in LABELS.items() if name in rows]
+
+
+def _row_name(metric: str) -> str:
+    """The row of a report that has the same measure as a metric of the trainer."""
+    name = metric.removeprefix("rationale_")
+    return f"token micro {name}" if name in ("precision", "recall", "f1") else name.replace("_", " ")
 
 
 def _report_scores(report: RationaleReport) -> list[tuple[str, float, str]]:
     rows = {name: (value, interval) for name, (value, interval) in report.table().items() if value is not None}
-    return [(label, rows[name][0], show_interval(rows[name][1])) for name, label in _REPORT.items() if name in rows]
+    return [(label, rows[name][0], show_interval(rows[name][1])) for name, label in LABELS.items() if name in rows]
 
 
 def show_interval(interval: tuple[float, float] | None) -> str:

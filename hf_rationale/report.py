@@ -13,6 +13,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from .diagnostics import FailureRate, GoldAgainstSelected, GoldReplacement, Homogeneity, Lipschitz
+from .model_card import show_interval
 
 
 # The diagnostics that are drawn: what their section holds, and what the figure shows.
@@ -134,10 +135,6 @@ class RationaleReport:
             (name, "undefined" if value is None else f"{value:.4f}", show_interval(interval))
             for name, (value, interval) in self.table().items()
         ]
-
-
-def show_interval(interval: tuple[float, float] | None) -> str:
-    return f"{interval[0]:.4f} to {interval[1]:.4f}" if interval and interval[0] is not None else ""
 
 
 def _table_rows(rows: Iterable[Sequence[Any]]) -> str:

@@ -271,7 +271,7 @@ def test_a_plain_classifier_is_refused(tmp_path, capsys):
     tokenizer.save_pretrained(tmp_path)
     with pytest.raises(SystemExit):
         cli.main(["evaluate", str(tmp_path), "--dataset", "aspect_reviews", "--output_dir", str(tmp_path / "report")])
-    assert "it selects nothing that could be measured" in capsys.readouterr().err
+    assert "which selects nothing that could be measured" in capsys.readouterr().err
 
 
 def test_classification_scores_by_hand():

@@ -27,6 +27,7 @@ from .aspect_lexicon import (
     SPURIOUS_TOKEN,
     TAILS,
 )
+from .corpus import Corpus
 from .schema import Example, resolve_aspect, to_dataset
 
 
@@ -235,3 +236,15 @@ def _fit_articles(words: list[str]) -> list[str]:
         "an" if word == "a" and next_word.startswith(("a", "e", "i", "o", "u")) else word
         for word, next_word in zip(words, following, strict=True)
     ]
+
+
+ASPECT_REVIEWS = Corpus(
+    name="aspect_reviews",
+    read=lambda data_dir=None, aspect=None, **options: read_aspect_reviews(aspect, **options),
+    aspects=REVIEW_ASPECTS,
+    description="Reviews that a small grammar generates (`make_aspect_reviews`), with exact gold rationales. They are "
+    "not human language. They only show whether a method finds words that are known to decide the label.",
+    example="the aroma is rotten and stale . the head is gorgeous , and the mouthfeel seems smooth .",
+    files="none: the reviews are generated, and the gold rationales are exact",
+    marked="all",
+)

@@ -26,6 +26,7 @@ from pathlib import Path
 
 from datasets import DatasetDict
 
+from .corpus import Corpus
 from .files import corpus_folder, find_file, read_lines
 from .schema import Example, MalformedDataError, resolve_aspect, spans_to_rationale, to_dataset_dict
 
@@ -159,3 +160,17 @@ def _parse_annotated(line: str, position: int, path: Path, number: int) -> tuple
             problem = f"expected spans [start, end) within the review's {len(tokens)} tokens, found {span!r}"
             raise MalformedDataError(path, number, problem)
     return tokens, _check_scores(record["y"], path, number), spans
+
+
+BEER = Corpus(
+    name="beer",
+    read=read_beer,
+    aspects=BEER_ASPECTS,
+    description="Beer reviews with a score for each aspect, in the files of Lei et al. (2016). Scores of at most 0.4 "
+    "are negative and scores of at least 0.6 are positive. In the test split (McAuley et al. 2012), people marked "
+    "what is said of each aspect. Nearly all of it is positive, so look at the balanced accuracy.",
+    example="Pours a hazy copper with a thin white head that is gone at once . Smells of wet cardboard .",
+    files='`reviews.aspectN.{train,heldout}.txt[.gz]` (with `variant="260k"` `reviews.260k.*`; Lei et al. 2016) and '
+    "`annotations.json` (McAuley et al. 2012)",
+    marked="test",
+)

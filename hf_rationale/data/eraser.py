@@ -28,6 +28,7 @@ from typing import Any
 
 from datasets import DatasetDict
 
+from .corpus import Corpus
 from .files import decode_lines
 from .schema import Example, MalformedDataError, spans_to_rationale, to_dataset_dict
 
@@ -298,3 +299,36 @@ def get_field(record: Any, key: str, kind: type) -> Any:
     if not isinstance(value, kind):
         raise RecordError(f"expected the field {key} ({kind.__name__}), found {value!r:.80}")
     return value
+
+
+def _corpus(name: str, description: str, example: str | dict[str, str]) -> Corpus:
+    return Corpus(
+        name=name,
+        read=partial(read_eraser, name),
+        description=description,
+        example=example,
+        files="the folder or `.tar.gz` of the ERASER benchmark (DeYoung et al. 2020)",
+        marked="all",
+        instances=partial(eraser_instances, name),
+        class_names=TASKS[name].classifications,
+    )
+
+
+MOVIES = _corpus(
+    "movies",
+    "ERASER's movie reviews (Zaidan and Eisner 2008; DeYoung et al. 2020), positive or negative, with the evidence "
+    "that people marked. The test split is marked more completely than the others.",
+    "A bloated script and wooden acting sink what could have been a charming little thriller .",
+)
+MULTIRC = _corpus(
+    "multirc",
+    "ERASER's MultiRC (Khashabi et al. 2018; DeYoung et al. 2020): is the answer to a question true, given a "
+    "paragraph? The question and the answer are always read, and words of the paragraph are selected.",
+    {"text": "What did Ann forget ? || Her keys", "text_pair": "Ann locked the door . Her keys lay inside ."},
+)
+FEVER = _corpus(
+    "fever",
+    "ERASER's FEVER (Thorne et al. 2018; DeYoung et al. 2020): does a document support or refute a claim? The claim "
+    "is always read, and words of the document are selected.",
+    {"text": "Ann lives in Oslo.", "text_pair": "Ann was born in Oslo . She has lived in Rome since 1990 ."},
+)

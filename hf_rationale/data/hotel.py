@@ -17,6 +17,7 @@ from pathlib import Path
 
 from datasets import DatasetDict
 
+from .corpus import Corpus
 from .files import corpus_folder, find_file, read_lines
 from .schema import Example, MalformedDataError, resolve_aspect, to_dataset_dict
 
@@ -100,3 +101,15 @@ def _parse_rationale(cell: str, length: int, path: Path, number: int) -> list[in
         if mark not in ("0", "1"):
             raise MalformedDataError(path, number, f"expected rationale marks 0 or 1, found {mark!r}")
     return [int(mark) for mark in marks]
+
+
+HOTEL = Corpus(
+    name="hotel",
+    read=read_hotel,
+    aspects=HOTEL_ASPECTS,
+    description="Hotel reviews with a rating for each aspect, in the files of Bao et al. (2018). In the test split, "
+    "people marked the words on the aspect.",
+    example="The room was spotless and the bed was soft , but breakfast was cold and the street was loud .",
+    files="`hotel_{Aspect}.{train,dev}` and `annotations/hotel_{Aspect}.train` (Bao et al. 2018)",
+    marked="test",
+)

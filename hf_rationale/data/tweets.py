@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 from datasets import DatasetDict
 
+from .corpus import Corpus
 from .files import corpus_folder, find_file, read_lines
 from .schema import Example, MalformedDataError, to_dataset_dict
 
@@ -127,3 +128,14 @@ def _mark_words(row: dict[str, str], path: Path, number: int) -> tuple[list[str]
     begin = (whole or starts)[0]
     end = begin + len(selected)
     return [text[a:b] for a, b in words], [int(a < end and b > begin) for a, b in words]
+
+
+TWEETS = Corpus(
+    name="tweets",
+    read=read_tweets,
+    description="Tweet Sentiment Extraction (Kaggle 2020): positive and negative tweets. A person marked the span "
+    "that carries the sentiment. The splits are random.",
+    example="my train is late again , worst morning ever",
+    files="`train.csv` of Tweet Sentiment Extraction (Kaggle 2020)",
+    marked="all",
+)

@@ -3,6 +3,10 @@
 import numpy as np
 
 
+# The measures that a model card shows.
+LABELS = {"accuracy": "accuracy", "balanced accuracy": "balanced accuracy"}
+
+
 def classification_scores(predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """
     Args:

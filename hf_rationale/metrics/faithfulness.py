@@ -7,6 +7,12 @@ import numpy as np
 
 AOPC_RATIOS = (0.01, 0.05, 0.1, 0.2, 0.5)  # ERASER's bins
 
+# The measures that a model card shows.
+LABELS = {
+    "comprehensiveness aopc": "comprehensiveness (AOPC)",
+    "sufficiency aopc": "sufficiency (AOPC)",
+}
+
 
 def faithfulness_scores(
     probabilities: np.ndarray, without: np.ndarray, alone: np.ndarray, ratios: Sequence[float] = AOPC_RATIOS

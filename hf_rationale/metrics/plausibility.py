@@ -14,6 +14,20 @@ from .documents import Documents, join_documents
 
 IOU_THRESHOLD = 0.5  # from which on a span counts as found
 
+# The measures that a model card shows, and what it calls them. A report shows all measures.
+LABELS = {
+    "token micro precision": "rationale precision",
+    "token micro recall": "rationale recall",
+    "token micro f1": "rationale F1",
+    "token macro f1": "rationale F1, mean over texts",
+    "iou macro f1": "span F1 at half overlap, mean over texts",
+    "auprc": "AUPRC of the scores",
+    "sparsity": "sparsity (selected share)",
+    "gold sparsity": "gold sparsity (marked share)",
+    "oracle f1": "oracle F1 at this sparsity",
+    "f1 over oracle": "F1 / oracle",
+}
+
 
 def rationale_scores(
     predictions: Sequence, references: Sequence, scores: Sequence | None = None

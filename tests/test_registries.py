@@ -1,0 +1,66 @@
+"""What is registered in one place appears everywhere by itself."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from hf_rationale import cli, load_rationale_dataset
+from hf_rationale.data import CORPORA, Corpus, corpora_table
+from hf_rationale.metrics import LABELS, classification_scores, rationale_scores
+
+
+def test_a_corpus_appears_in_the_loader_the_command_line_and_the_documents(monkeypatch, capsys):
+    reviews = load_rationale_dataset("aspect_reviews", n_train=4, n_validation=4, n_test=4)
+    corpus = Corpus(
+        name="new",
+        read=lambda data_dir, **options: reviews,
+        description="Something new.",
+        example="it is new",
+        files="`new.txt`",
+        marked="test",
+    )
+    monkeypatch.setitem(CORPORA, "new", corpus)
+    loaded = load_rationale_dataset("new", "anywhere")
+    assert loaded["train"].info.dataset_name == "new" and loaded["test"].info.description == "Something new."
+    with pytest.raises(ValueError, match="new has no aspects"):
+        load_rationale_dataset("new", aspect="aroma")
+    assert "| `new` | `new.txt` | test |" in corpora_table()
+    with pytest.raises(SystemExit):
+        cli.main(["evaluate", "--help"])
+    assert "aspect_reviews,new" in capsys.readouterr().out.replace("\n", "").replace(" ", "")
+
+
+@pytest.mark.parametrize("corpus", CORPORA.values(), ids=CORPORA)
+def test_every_corpus_is_described(corpus: Corpus):
+    assert corpus.description.endswith(".") and corpus.files and corpus.marked in ("all", "test")
+    example = corpus.example
+    assert example if isinstance(example, str) else set(example) == {"text", "text_pair"}
+    assert (corpus.instances is None) == (corpus.class_names is None)
+
+
+def test_every_label_of_a_measure_belongs_to_a_row_of_a_report():
+    mask = [np.array([0, 1, 1])]
+    rows = set()
+    for name, value in rationale_scores(mask, mask, mask).items():
+        rows |= {f"{name} {part}" for part in value} if isinstance(value, dict) else {name}
+    rows |= set(classification_scores(np.array([0, 1]), np.array([0, 1]))) | {
+        "comprehensiveness aopc",
+        "sufficiency aopc",
+    }
+    assert set(LABELS) <= {row.replace("_", " ") for row in rows}
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        "from hf_rationale.metrics import rationale_f1",
+        "import hf_rationale.metrics.plausibility; from hf_rationale.metrics import rationale_f1",
+        "import hf_rationale; rationale_f1 = hf_rationale.metrics.rationale_f1",
+    ],
+)
+def test_the_folder_of_the_evaluate_module_does_not_hide_the_function(order: str):
+    script = f"{order}; print(rationale_f1([[0, 1]], [[0, 1]])['f1'])"
+    output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
+    assert output.stdout.strip() == "1.0"
