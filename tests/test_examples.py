@@ -209,7 +209,7 @@ def test_the_numbers_of_a_method_are_flags(tmp_path, monkeypatch, capsys):
         (("--method", "plmr"), "An encoder of type 'rationale_gru' cannot be split by depth"),
         (("--method", "plmr", "--masking", "zero"), "PlmrConfig has no field masking"),
         (("--dataset_options", '{"n": 1}'), "unexpected keyword argument 'n'"),
-        (("--dataset", "beers"), "There is no corpus 'beers'; choose one of beer, hotel"),
+        (("--dataset", "beers"), "There is no corpus 'beers'. The corpora are beer, hotel"),
         (("--aspect", "colour"), "'colour' is not one of them"),
         (("--encoder", "/nowhere"), "/nowhere"),
         (("--vectors", "/nowhere.txt"), "No word vectors at /nowhere.txt"),
