@@ -41,8 +41,8 @@ def a_model(data: Path, sparsity: float, **options):
     return model, tokenizer
 
 
-def arguments(options: argparse.Namespace) -> RationaleTrainingArguments:
-    return RationaleTrainingArguments(
+def arguments(options: argparse.Namespace, method: str = "rnp") -> RationaleTrainingArguments:
+    return METHODS[method].arguments_class(
         str(options.output / "checkpoints"),
         learning_rate=1e-3,
         per_device_train_batch_size=32,
@@ -74,7 +74,7 @@ def show_selection_change(options: argparse.Namespace):
         change = SelectionChange(beer["train"].select(range(TEXTS)), tokenizer, every=10)
         METHODS[method](
             model=model,
-            args=arguments(options),
+            args=arguments(options, method),
             train_dataset=beer["train"],
             processing_class=tokenizer,
             callbacks=[change],

@@ -136,7 +136,7 @@ def main():
         "--results", type=Path, default=Path(__file__).with_suffix(".jsonl"), help="a line for each run"
     )
     parser.add_argument("--only", nargs="*", default=list(CORPORA), choices=list(CORPORA), help="these corpora")
-    parser.add_argument("--methods", nargs="*", help="with flags of their own if any: 'n2r --schedule alternating'")
+    parser.add_argument("--methods", nargs="*", help="with flags of their own if any, such as 'n2r --norm_weight 2'")
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--recorded", action="store_true", help="run nothing, tabulate what there is")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")

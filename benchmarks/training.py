@@ -1,18 +1,18 @@
-"""How fast every method trains, and in how much memory, beside a plain classifier of the same encoder.
+"""The speed and the memory of training with every method, compared with a plain classifier of the same encoder.
 
     python benchmarks/training.py --data data                                             # everything
     python benchmarks/training.py --data data --only tweets --encoders gru --methods rnp n2r --gains
     python benchmarks/training.py --data data --only beer --encoders minilm --profile n2r # where a step's time goes
 
-Corpora, encoders, lengths and batch sizes are those of `real_data.py`, but the methods are alone, without the term on
-the full text that eases some of them there ('rnp --full_text_weight 1' is with it). The plain classifier reads the
-full text: transformers' AutoModelForSequenceClassification, or the GRU with the same pooling and a linear layer.
+Corpora, encoders, lengths and batch sizes are those of `real_data.py`. The methods are measured without the full-text
+term, with which some of them are trained there ('rnp --full_text_weight 1' has it). The plain classifier reads the
+full text. It is transformers' AutoModelForSequenceClassification, or the GRU with the same pooling and a linear layer.
 
-Every row is a process of its own. Some steps of the method warm it up, the first on the longest batch of the epoch,
-which gives the peak memory: the plain classifier is not there yet. Then both take a step on the same batch, in turns,
-over batches from all over the epoch. A step is all that the Trainer does for one, but for collating the batch. The
-ratio is the median over the batches, with its quartiles; the plain classifier's own row, against another plain
-classifier, tells how far from 1 chance takes it. Tables are Markdown on standard output. Linux only.
+Every row is measured in its own process. A few steps of the method warm it up. The first of them, on the longest batch
+of the epoch, gives the peak memory, before the plain classifier is loaded. Then both take a step on the same batch, in
+turns, over batches from the whole epoch. A step is everything that the Trainer does except collating the batch. The
+ratio is the median over the batches, with quartiles. The plain classifier's own row compares it with a second plain
+classifier, and shows how far a ratio can be from 1 by chance. Tables are printed as Markdown. Linux only.
 """
 
 import argparse
@@ -42,18 +42,21 @@ from torch.profiler import profile, record_function
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trainer, set_seed
 
 from hf_rationale import (
+    METHODS as REGISTERED,
+)
+from hf_rationale import (
     A2ITrainer,
     GruModel,
     N2RTrainer,
     RationaleConfig,
     RationaleDataCollator,
+    encode_rationale_dataset,
     load_rationale_dataset,
 )
-from hf_rationale.data.encoding import encode_rationale_dataset
 from hf_rationale.methods.a2i import attacked_labels
 from hf_rationale.methods.n2r import log_norm
-from hf_rationale.players import pool
-from hf_rationale.regularizers import compactness
+from hf_rationale.modeling.objective import compactness
+from hf_rationale.modeling.players import pool
 
 
 sys.path.insert(0, str(ROOT / "examples"))
@@ -68,7 +71,8 @@ CASES = {
     ("beer", "minilm"): CORPORA["beer-aroma-minilm"],
     ("movies", "minilm"): CORPORA["movies-minilm"],
 }
-METHODS = ("rnp", "fr", "n2r", "n2r --schedule alternating", "n2r_mmi", "ver", "nir", "a2i", "fr+a2i", "n2r+ver+a2i")
+# All methods that train a model of two encoders or a shared one, and two combinations.
+METHODS = (*(name for name in REGISTERED if name != "plmr"), "fr+a2i", "n2r+ver+a2i")
 PLAIN, TWO_PASSES = "plain classifier", " in two passes"
 GAINS = ("passes", "grouping")
 ALONE = "--full_text_weight 0 --report_to none --eval_strategy no --save_strategy no --load_best_model_at_end false"
@@ -99,9 +103,10 @@ def predict_fixed(model, inputs, mask):
 class TwoPassN2RTrainer(N2RTrainer):
     """The objective as the paper writes it: a pass of the predictor for each of its two terms."""
 
-    def game(self, model, inputs, mask):
+    def game(self, model, inputs, selection):
+        mask = selection.mask
         prediction = self.read(model, inputs, mask.detach())
-        norm = -self.norm_weight * log_norm(predict_fixed(model, inputs, mask).representation).mean()
+        norm = -self.args.norm_weight * log_norm(predict_fixed(model, inputs, mask).representation).mean()
         return prediction, {"cross_entropy": F.cross_entropy(prediction.logits.float(), inputs.labels), "norm": norm}
 
 
@@ -126,7 +131,7 @@ IN_TWO_PASSES = {"n2r": TwoPassN2RTrainer, "a2i": TwoPassA2ITrainer}
 
 
 def arguments(case: str, method: str, folder: str):
-    """What `examples/train.py` makes of the flags."""
+    """The arguments that `examples/train.py` parses from the flags."""
     method = "rnp" if method == PLAIN else method.removesuffix(TWO_PASSES)
     sys.argv = ["train.py", *shlex.split(f"{case} {ALONE} --method {method}"), "--output_dir", folder]
     return train.parse_arguments()
@@ -134,7 +139,7 @@ def arguments(case: str, method: str, folder: str):
 
 def build(case: str, method: str, folder: str) -> Trainer:
     """The trainer of a method, or of the plain classifier, on the sample that `prepare` has put into `folder`."""
-    script, args, options = arguments(case, method, folder)
+    script, args = arguments(case, method, folder)
     set_seed(0)
     gru = script.encoder == "gru"
     encoder = Path(folder).parent / "gru" if gru else script.encoder
@@ -147,7 +152,7 @@ def build(case: str, method: str, folder: str) -> Trainer:
         model = train.build_model(script, trainer_class, source, tokenizer=tokenizer, num_labels=labels)
         if method.endswith(TWO_PASSES):
             trainer_class = IN_TWO_PASSES[script.method]
-        return trainer_class(model, **common, **options)
+        return trainer_class(model, **common)
     if gru:
         encoder = GruModel.from_pretrained(encoder)
         config = RationaleConfig(predictor_config=encoder.config, pooling=script.pooling, num_labels=labels)
@@ -195,7 +200,7 @@ def sample(trainer: Trainer, count: int) -> list[dict[str, torch.Tensor]]:
 
 def prepare(case: str, folder: str):
     """Encode a sample of the training set, large enough for the Trainer to group it as it would group all of it."""
-    script, args, _ = arguments(case, PLAIN, folder)
+    script, args = arguments(case, PLAIN, folder)
     dataset = load_rationale_dataset(script.dataset, script.data_dir, script.aspect)["train"].shuffle(seed=0)
     encoder = script.encoder
     if encoder == "gru":
@@ -230,14 +235,14 @@ def compare(case: str, folder: str, method: str, other: str, steps: int) -> dict
 
 
 def check_gradients(case: str, folder: str, method: str):
-    """Raises where one pass and two give other gradients."""
+    """Raises `AssertionError` if one pass and two passes give different gradients."""
     trainers = [build(case, name, folder) for name in (method, method + TWO_PASSES)]
     batch = {name: value for name, value in sample(trainers[0], 1)[-1].items() if name != "rationale"}
     trainers[1].model.load_state_dict(trainers[0].model.state_dict())
     for trainer in trainers:
         trainer.model.train()
         for part in trainer.model.children():
-            part.eval()  # two passes do not draw the same dropout; the model itself still samples its masks
+            part.eval()  # two passes would draw different dropout; the model itself still samples its masks
         torch.manual_seed(0)
         trainer.model(**batch, objective=trainer.objective).loss.backward()
     one, two = (dict(trainer.model.named_parameters()) for trainer in trainers)

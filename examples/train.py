@@ -76,6 +76,10 @@ class ScriptArguments:
     data_dir: str | None = field(default=None, metadata={"help": "The folder of the corpus."})
     aspect: str | None = field(default=None, metadata={"help": "The aspect, for corpora that have aspects."})
     dataset_options: str = field(default="{}", metadata={"help": "JSON: options of the corpus's reader."})
+    data_description: str | None = field(
+        default=None,
+        metadata={"help": "What the data is, for the model card (default: the corpus's description)."},
+    )
     vectors: str | None = field(
         default=None,
         metadata={
@@ -188,6 +192,8 @@ def main():
     for split in ("train", "validation", "test"):
         if split not in dataset:
             raise SystemExit(f"{script.dataset} in {script.data_dir} has no {split} split, but {list(dataset)}")
+    if script.data_description:
+        dataset["train"].info.description = script.data_description
     encoder, tokenizer = build_encoder(script, dataset["train"])
     names = dataset["train"].features["label"].names
     model = build_model(

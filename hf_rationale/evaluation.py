@@ -1,4 +1,4 @@
-"""The whole protocol in one call: how good a model's labels and rationales are, and what the papers would look at."""
+"""The evaluation protocol in one call: a model's labels, its rationales, and the diagnostics of the papers."""
 
 from __future__ import annotations
 
@@ -46,40 +46,38 @@ def evaluate_rationales(
     max_length: int | None = None,
 ) -> RationaleReport:
     r"""
-    Measure a finished model: its labels; how well its rationales agree with what people marked, with bootstrap
-    intervals; how faithful they are; and the papers' diagnostics that need no training. A section that cannot be
-    measured, for want of labels or marked rationales, or because the model selects nothing, says why.
+    Measure a trained model: its labels, the agreement of its rationales with what people marked (with bootstrap
+    intervals), their faithfulness, and the diagnostics of the papers that need no training. A section that cannot be
+    measured says why, for example because there are no labels, or because the model selects nothing.
 
     Args:
-        model: a rationale model; it stays as it is.
-        dataset: one split of [`load_rationale_dataset`], or texts of that schema.
-        tokenizer: the model's.
-        output_dir: a folder for `report.json`, `report.md`, `report.html` (one page, with the figures) and
-            `predictions.jsonl` in ERASER's format (rationales, their scores, and the decision from them). What is
-            measured is saved at once: called again with the same model, texts and settings, this goes on where it was
-            interrupted.
-        sections: some of `SECTIONS`; by default all.
-        instances, class_names: how texts and labels are called in `predictions.jsonl` (see [`eraser_instances`]); by
+        model: a rationale model. It is not changed.
+        dataset: one split of [`load_rationale_dataset`], or any dataset that the model can encode.
+        tokenizer: the model's tokenizer.
+        output_dir: a folder for `report.json`, `report.md`, `report.html` (one page with the figures) and, for texts
+            with a column `tokens`, `predictions.jsonl` in ERASER's format (rationales, their scores, and the
+            predictions). Every section is saved when it is finished. If the function is called again with the same
+            model, data and settings, it continues where it was interrupted.
+        sections: some of `SECTIONS`. By default all.
+        instances, class_names: the names of texts and labels in `predictions.jsonl` (see [`eraser_instances`]). By
             default texts are numbered, and labels have the model's names.
-        data_name: what the texts are, for the report.
-        batch_size: texts at a time.
-        max_length: cut texts to so many tokens, as in training; by default to what the model can read.
+        data_name: the name of the data, for the report.
+        batch_size: the number of examples in a batch.
+        max_length: cut texts to this number of tokens, as in training. By default to what the model can read.
 
     Raises:
-        ValueError: where a section is unknown; where the dataset has no words; where the folder has the report of
-            something else.
+        ValueError: if a section is unknown, or if the folder has the report of another model or of other data.
     """
     unknown = set(sections or ()) - set(SECTIONS)
     if unknown:
-        raise ValueError(f"There is no section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}.")
-    if "tokens" not in dataset.column_names:
-        raise ValueError(f"Rationales are measured by word: a column 'tokens' is needed, not {dataset.column_names}.")
-    instances = numbered_instances(dataset["tokens"]) if instances is None else instances
+        raise ValueError(f"There is no section {', '.join(sorted(unknown))}. The sections are {', '.join(SECTIONS)}.")
+    if instances is None and "tokens" in dataset.column_names:
+        instances = numbered_instances(dataset["tokens"])
     class_names = list(model.config.id2label.values()) if class_names is None else class_names
-    if len(instances) != len(dataset) or len(class_names) != model.config.num_labels:
+    if len(class_names) != model.config.num_labels or len(dataset) != len(dataset if instances is None else instances):
         raise ValueError(
-            f"There are {len(dataset)} texts and {model.config.num_labels} labels, but names of {len(instances)} and "
-            f"{len(class_names)}."
+            f"There are {len(dataset)} texts and {model.config.num_labels} labels, but {len(instances or ())} "
+            f"instances and {len(class_names)} class names."
         )
     subject = _Subject(model, dataset, tokenizer, batch_size, max_length)
     about = subject.about(data_name)
@@ -97,12 +95,13 @@ def evaluate_rationales(
                 _save(folder, {"fingerprint": subject.fingerprint, "about": about, "sections": done})
     if folder:
         RationaleReport(about, {name: done[name] for name in SECTIONS if name in done}).save(folder)
-        _write_predictions(folder / PREDICTIONS_NAME, subject, instances, class_names)
+        if instances is not None:
+            _write_predictions(folder / PREDICTIONS_NAME, subject, instances, class_names)
     return RationaleReport(about, {name: done[name] for name in wanted})
 
 
 def _measured(section: Callable[[_Subject], dict[str, Any]], subject: _Subject) -> dict[str, Any]:
-    """What is measured, or why it cannot be, as JSON has it: without tuples, None for NaN."""
+    """What is measured, or why it cannot be, in the types of JSON: lists for tuples, and None for NaN."""
     try:
         measured = section(subject)
     except NotMeasurableError as error:
@@ -111,7 +110,7 @@ def _measured(section: Callable[[_Subject], dict[str, Any]], subject: _Subject) 
 
 
 class _Subject:
-    """What is measured. The model selects once, for all the sections that look at that."""
+    """The model and the data that are measured. The model selects only once for all sections that need it."""
 
     def __init__(
         self,
@@ -124,8 +123,8 @@ class _Subject:
         self.model, self.tokenizer = model, tokenizer
         self.options = {"batch_size": batch_size, "max_length": max_length}
         self.dataset = encode(dataset, tokenizer, model, max_length)
-        if "tokens" not in self.dataset.column_names:
-            self.dataset = self.dataset.add_column("tokens", dataset["tokens"])  # some look at the words, too
+        if "tokens" in dataset.column_names and "tokens" not in self.dataset.column_names:
+            self.dataset = self.dataset.add_column("tokens", dataset["tokens"])  # some sections need the words, too
         self.marked = [row for row, marks in enumerate(self.dataset["rationale"]) if 1 in marks or 0 in marks]
 
     def measure(self, function: Callable) -> Any:
@@ -137,7 +136,7 @@ class _Subject:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of all that the figures depend on."""
+        """A hash of everything on which the figures depend."""
         digest = hashlib.blake2b(digest_size=16)
         digest.update(f"{__version__} {self.model.config.to_json_string(use_diff=False)}".encode())
         for name, weight in sorted(self.model.state_dict().items()):
@@ -170,7 +169,7 @@ def _classification(subject: _Subject) -> dict[str, float]:
 
 def _plausibility(subject: _Subject) -> dict[str, Any]:
     if not subject.marked:
-        raise NotMeasurableError("No text has a rationale that people marked.")
+        raise NotMeasurableError("The dataset has no rationale that people marked.")
     rationales = subject.rationales
     sides = [[side[row] for row in subject.marked] for side in (rationales.masks, rationales.gold, rationales.scores)]
     return {"scores": rationale_scores(*sides), "intervals": bootstrap_intervals(*sides)}
@@ -181,6 +180,8 @@ def _diagnostic(function: Callable, subject: _Subject) -> dict[str, Any]:
 
 
 def _homogeneity(subject: _Subject) -> dict[str, Any]:
+    if not hasattr(subject.model, "encoders"):
+        raise NotMeasurableError(f"{type(subject.model).__name__} has no encoder over tokens.")
     encoder = subject.model.encoders[0]
     return asdict(homogeneity(encoder, subject.dataset, subject.tokenizer, **subject.options))
 
@@ -205,10 +206,10 @@ def _saved_sections(folder: Path, fingerprint: str) -> dict[str, Any]:
         saved = json.loads(path.read_text(encoding="utf-8"))
         same, sections = saved["fingerprint"] == fingerprint, dict(saved["sections"])
     except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{path} is not a report of this package. Move it away, or choose another folder.") from None
+        raise ValueError(f"{path} is not a report of this package. Move it, or choose another folder.") from None
     if not same:
         raise ValueError(
-            f"{path} is the report of another model, other texts or another max_length. Move it away, or choose "
+            f"{path} is the report of another model, of other data or of another max_length. Move it, or choose "
             "another folder."
         )
     return sections

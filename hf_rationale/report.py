@@ -1,4 +1,4 @@
-"""What was measured, for people: as JSON, as Markdown, and as a page with the figures."""
+"""The report of an evaluation: as JSON, as Markdown, and as a page with figures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .diagnostics import FailureRate, GoldAgainstSelected, GoldReplacement, Homo
 from .model_card import show_interval
 
 
-# The diagnostics that are drawn: what their section holds, and what the figure shows.
+# The diagnostics with a figure: the class of their section, and the caption of the figure.
 FIGURES = {
     "gold_replacement": (GoldReplacement, "The predictor as gold words give way to random ones (N2R, figure 3)"),
     "gold_against_selected": (GoldAgainstSelected, "The predictor on selected and on gold words (VER, figure 3)"),
@@ -25,7 +25,7 @@ FIGURES = {
     "homogeneity": (Homogeneity, "How alike tokens become with depth, in the extractor (PLMR, figure 4)"),
 }
 
-NOT_MEASURED = "not measured"  # the key of a section's only entry: why
+NOT_MEASURED = "not measured"  # the only key of a section that could not be measured; its value is the reason
 _PARTS = ("precision", "recall", "f1")
 _CSS = """
 body { margin: 2rem auto; max-width: 62rem; padding: 0 1rem; font: 1rem/1.5 system-ui, sans-serif; color: #1c1917;
@@ -42,11 +42,11 @@ svg { max-width: 100%; height: auto; }
 @dataclass(frozen=True)
 class RationaleReport:
     r"""
-    The outcome of [`evaluate_rationales`].
+    The result of [`evaluate_rationales`].
 
     Args:
-        about (`dict`): the model, the texts, the settings.
-        sections (`dict[str, dict]`): what was measured, by section.
+        about (`dict`): the model, the data and the settings.
+        sections (`dict[str, dict]`): the measurements by section.
     """
 
     about: dict[str, Any]
@@ -56,7 +56,7 @@ class RationaleReport:
         return {"about": self.about, "sections": self.sections}
 
     def table(self) -> dict[str, tuple[float | None, tuple[float, float] | None]]:
-        """The single numbers by name (None: undefined), each with its 95 % bootstrap interval where there is one."""
+        """The single numbers by name (None if undefined), each with its 95 % bootstrap interval if there is one."""
         measured = {name: self.sections[name] if self._is_measured(name) else {} for name in self.sections}
         rows: dict[str, tuple[float | None, tuple[float, float] | None]] = {}
         for name, value in measured.get("classification", {}).items():
@@ -102,7 +102,7 @@ class RationaleReport:
         return "\n".join(lines) + "\n"
 
     def to_html(self) -> str:
-        """One page, with the figures in it; it loads nothing."""
+        """One page that contains the figures and loads nothing."""
         about, rows = _table_rows(self._about()), _table_rows(self._rows())
         figures = "".join(
             f"<figure>{_svg(figure)}<figcaption>{_text(FIGURES[name][1])}</figcaption></figure>"

@@ -1,4 +1,4 @@
-"""Results of the rationale pipeline for the eye: in a terminal ([`render_ansi`]), as a web page ([`render_html`])."""
+"""Showing results of the rationale pipeline: in a terminal ([`render_ansi`]), and as a web page ([`render_html`])."""
 
 import html
 import os
@@ -97,7 +97,7 @@ u {
 
 def render_ansi(text: str | Mapping[str, str], result: Mapping | Sequence[Mapping], color: bool | None = None) -> str:
     """
-    The text with its rationale highlighted, for `print`. Nothing but the highlighting is added.
+    The text with its rationale highlighted, for `print`. Only the highlighting is added.
 
     Args:
         text (`str` or `Mapping[str, str]`):
@@ -106,8 +106,8 @@ def render_ansi(text: str | Mapping[str, str], result: Mapping | Sequence[Mappin
         result (`Mapping` or `Sequence[Mapping]`):
             What the pipeline returned for it; with `top_k`, the list of all labels.
         color (`bool`, *optional*):
-            `True` highlights with an amber background, the stronger the higher the span's score; `False` writes
-            `[[...]]` around each span. By default colour is used where the standard output is a terminal and the
+            `True` highlights with an amber background, which is stronger for a higher score. `False` writes `[[...]]`
+            around each span. By default colour is used if the standard output is a terminal and the
             environment variable [`NO_COLOR`](https://no-color.org) is not set.
 
     Returns:
@@ -156,7 +156,7 @@ def render_html(
         title (`str`, *optional*, defaults to `"Rationales"`):
             The page's title and heading.
         labels (`Sequence[str]` of length `num_texts`, *optional*):
-            The names of the true labels, shown as right or wrong beside the predicted ones.
+            The names of the true labels. They are shown as right or wrong next to the predicted ones.
         references (`Sequence` of length `num_texts`, *optional*):
             The spans that people marked, `(start, end)` in characters of the highlighted text; they are underlined. A
             text's list may be empty.
@@ -246,7 +246,7 @@ def render_html(
 
 
 def _split_pair(text: str | Mapping[str, str]) -> tuple[str | None, str]:
-    """The text beside the rationale's own, if there is one, and the text that the rationale's offsets are of."""
+    """The first text of a pair (or None), and the text from which the rationale is selected."""
     if isinstance(text, Mapping):
         return (text["text"], text["text_pair"]) if text.get("text_pair") is not None else (None, text["text"])
     return None, text

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from datasets import Dataset
 from test_faithfulness import a_model, a_plain_classifier
-from training_common import toy_reviews
+from training_common import make_model, toy_reviews
+from vectors import toy_sets
 
 from hf_rationale import cli, evaluate_rationales
 from hf_rationale.data.eraser_predictions import numbered_instances, read_eraser_predictions
@@ -190,17 +191,32 @@ def test_other_forms_of_the_same_texts(tmp_path, form):
 def test_a_name_for_every_text_and_label_is_needed_before_anything_is_measured(tmp_path):
     model, tokenizer = a_model(tmp_path / "model", "gru")
     for names in ({"class_names": ["NEG"]}, {"instances": numbered_instances([["the"]])}):
-        with pytest.raises(ValueError, match="There are 6 texts and 2 labels, but names of "):
+        with pytest.raises(ValueError, match="There are 6 texts and 2 labels, but "):
             evaluate_rationales(model, toy_reviews(6), tokenizer, tmp_path / "report", **names)
     assert not (tmp_path / "report").exists()
 
 
 def test_unknown_sections_and_texts_without_words(tmp_path):
     model, tokenizer = a_model(tmp_path / "model", "gru")
-    with pytest.raises(ValueError, match="There is no section speed; there are classification, "):
+    with pytest.raises(ValueError, match=r"There is no section speed\. The sections are classification, "):
         evaluate_rationales(model, toy_reviews(4), tokenizer, sections=["speed"])
-    with pytest.raises(ValueError, match="a column 'tokens' is needed"):
-        evaluate_rationales(model, Dataset.from_dict({"text": ["lovely"]}), tokenizer)
+    texts = Dataset.from_dict({"text": ["lovely", "stale"], "label": [1, 0]})
+    report = evaluate_rationales(model, texts, tokenizer, tmp_path / "report")
+    assert "not measured" in report.sections["failure_rate"]
+    assert "accuracy" in report.sections["classification"]
+    assert not (tmp_path / "report" / "predictions.jsonl").exists()
+
+
+def test_another_kind_of_input_is_measured(tmp_path):
+    """What applies to it is measured, and the other sections name the reason."""
+    model, _ = make_model("rnp", "vectors")
+    report = evaluate_rationales(model, toy_sets(12), None, tmp_path)
+    missing = {name: section["not measured"] for name, section in report.sections.items() if "not measured" in section}
+    assert set(missing) == {"failure_rate", "homogeneity", "lipschitz"}
+    assert all("RationaleForVectorsClassification" in missing[name] for name in ("homogeneity", "lipschitz"))
+    assert 0 <= report.sections["plausibility"]["scores"]["token_micro"]["f1"] <= 1
+    assert "comprehensiveness_aopc" in report.sections["faithfulness"]
+    assert (tmp_path / "report.html").exists() and not (tmp_path / "predictions.jsonl").exists()
 
 
 def test_the_page_holds_every_number_and_figure_and_loads_nothing(tmp_path):

@@ -392,15 +392,15 @@ def test_the_stock_pipeline_reads_the_model(encoder: str, tmp_path):
 # --- Bad input -----------------------------------------------------------------------------------------------------
 
 BAD_TEXTS = {
-    "None": (None, TypeError, "is not a string but of type NoneType"),
-    "a number": (3, TypeError, "is not a string but of type int: 3"),
-    "bytes": (b"beer", TypeError, "is not a string but of type bytes"),
-    "a list of words": (["the", "beer"], TypeError, "is not a string but of type list"),
-    "empty": ("", ValueError, "is blank: there is nothing to select from"),
+    "None": (None, TypeError, "must be a string, but is of type NoneType"),
+    "a number": (3, TypeError, "must be a string, but is of type int: 3"),
+    "bytes": (b"beer", TypeError, "must be a string, but is of type bytes"),
+    "a list of words": (["the", "beer"], TypeError, "must be a string, but is of type list"),
+    "empty": ("", ValueError, "is blank, so nothing can be selected"),
     "blank": (" \t\n\u00a0\u3000", ValueError, "is blank"),
-    "a lone surrogate": ("good \ud83d beer", ValueError, "is no valid Unicode .*at character 5"),
-    "a pair with other keys": ({"query": "a", "document": "b"}, ValueError, "a pair has the keys 'text' and"),
-    "half a pair": ({"text": "a"}, ValueError, "a pair has the keys 'text' and"),
+    "a lone surrogate": ("good \ud83d beer", ValueError, "is not valid Unicode .*at character 5"),
+    "a pair with other keys": ({"query": "a", "document": "b"}, ValueError, "a pair must have the keys 'text' and"),
+    "half a pair": ({"text": "a"}, ValueError, "a pair must have the keys 'text' and"),
     "a pair with a blank": ({"text": "a", "text_pair": " "}, ValueError, "text_pair is blank"),
     "a pair with None": ({"text": None, "text_pair": "b"}, TypeError, "text is not a string"),
 }

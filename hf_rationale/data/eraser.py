@@ -134,7 +134,7 @@ class _Corpus:
 
     place: str
     splits: dict[str, bytes]
-    fetch: Callable[[str], bytes | None]  # a document's bytes; None where there is no such document
+    fetch: Callable[[str], bytes | None]  # the bytes of a document; None if it does not exist
     _documents: dict[str, list[str] | None] = field(default_factory=dict)
 
     def document(self, docid: str) -> list[str] | None:

@@ -37,7 +37,7 @@ CLASS_SCORES = (
 
 
 def numbered_instances(texts: Iterable[Sequence[str]]) -> list[EraserInstance]:
-    """One document a text, both called by the number of the row: for corpora that have no ids of their own."""
+    """Instances of one document each, numbered by row, for corpora without ids."""
     return [EraserInstance(str(row), ((str(row), len(text)),)) for row, text in enumerate(texts)]
 
 
@@ -192,7 +192,7 @@ def write_eraser_predictions(path: str | os.PathLike, predictions: Iterable[Eras
 def read_eraser_predictions(path: str | os.PathLike, instances: Iterable[EraserInstance]) -> list[EraserPrediction]:
     """Reads the predictions of a split.
 
-    Where any document of the file has hard predictions, those without have nothing selected; `mask` is `None` where no
+    If any document of the file has hard predictions, nothing is selected in those without. `mask` is `None` if no
     document of the file has them. Keys that are not of the format are ignored, and so are scores of sentences.
 
     Args:
@@ -279,7 +279,7 @@ def _spans(mask: np.ndarray) -> list[list[int]]:
 
 
 def _to_prediction(record: Any, known: Mapping[str, EraserInstance]) -> EraserPrediction:
-    """The prediction of a JSON object; `mask` is `None` where it has no hard predictions."""
+    """The prediction of a JSON object. `mask` is `None` if it has no hard predictions."""
     annotation_id = get_field(record, "annotation_id", str)
     if annotation_id not in known:
         problem = f"expected the annotation_id of an instance, found {annotation_id!r}"
@@ -340,7 +340,7 @@ def _to_thresholded_scores(record: dict[str, Any]) -> tuple[ThresholdedScores, .
 
 
 def _with_mask(prediction: EraserPrediction) -> EraserPrediction:
-    """The prediction, with nothing selected where it had no mask."""
+    """The prediction; if it had no mask, nothing is selected."""
     if prediction.mask is not None:
         return prediction
     return replace(prediction, mask=np.zeros(prediction.instance.num_tokens))

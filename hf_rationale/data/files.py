@@ -1,4 +1,4 @@
-"""Finding and reading the files of a corpus: every failure names the file, and the line where there is one."""
+"""Finding and reading the files of a corpus. Every error names the file and, if possible, the line."""
 
 import gzip
 import os

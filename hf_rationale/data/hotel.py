@@ -63,7 +63,7 @@ def read_hotel(data_dir: str | os.PathLike | None, aspect: str | int | None) -> 
 
 
 def _read_table(path: Path, columns: list[str]) -> list[Example]:
-    """The reviews of one file. Its header may name the columns in any order and have others besides."""
+    """The reviews of one file. Its header names the columns, in any order; other columns are ignored."""
     lines = read_lines(path)
     number, header = next(lines, (1, ""))
     names = header.split("\t")

@@ -1,4 +1,4 @@
-"""The one shape that every corpus is brought into, and the errors for data that does not fit it."""
+"""The columns of every corpus, and the error for data that breaks its format."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,7 @@ class MalformedDataError(ValueError):
 
     Args:
         path (`str` or `os.PathLike`): the file (for a member of an archive, the archive's path and the member's).
-        line (`int`, *optional*): the line, counted from 1; `None` where the file cannot be read line by line.
+        line (`int`, *optional*): the line, counted from 1; `None` if the file is not read line by line.
         problem (`str`): what was expected and what was found.
     """
 
@@ -28,7 +28,7 @@ class MalformedDataError(ValueError):
 
 
 class Example(TypedDict, total=False):
-    """One text. `query` is there in pair corpora only."""
+    """One text. Only corpora of pairs have a `query`."""
 
     tokens: list[str]
     label: int
@@ -46,7 +46,7 @@ def rationale_features(label_names: Sequence[str], query: bool = False) -> Featu
 
     Returns:
         `datasets.Features`: `tokens` (the words), `label`, `rationale` (0/1 for each word; the whole list is `None`
-        where no person marked the text) and, where asked for, `query`.
+        if nobody marked the text) and, if asked for, `query`.
     """
     features = {
         "tokens": List(Value("string")),
@@ -90,7 +90,7 @@ def resolve_aspect(corpus: str, aspect: str | int | None, names: Sequence[str]) 
     if key not in choices:
         found = "no aspect was given" if aspect is None else f"{aspect!r} is not one of them"
         listed = ", ".join(f"{name} ({position})" for position, name in enumerate(names))
-        raise ValueError(f"{corpus} is read one aspect at a time: {listed}; {found}.")
+        raise ValueError(f"{corpus} is read for one aspect: {listed}; {found}.")
     return choices[key]
 
 

@@ -62,7 +62,7 @@ def read_tweets(data_dir: str | os.PathLike | None, seed: int = 0) -> DatasetDic
 
     total = len(examples)
     n_test, n_validation = (max(1, round(total * share)) for share in (TEST_SHARE, VALIDATION_SHARE))
-    # The legacy generator's stream never changes between NumPy versions: nobody's test tweet becomes a training tweet.
+    # The legacy generator gives the same numbers in all NumPy versions, so the splits never change.
     order = np.random.RandomState(seed).permutation(total)
     shuffled = [examples[index] for index in order]
     splits = {

@@ -1,16 +1,16 @@
-"""Diagnostics of finished models: each a function of the papers' experiments, and the figure that they draw of it.
+"""Diagnostics of trained models: the experiments of the papers, each as a function with a report and a figure.
 
 | function | what it shows | source |
 |---|---|---|
-| [`audit`] | what an attacker can make the predictor say | A2I, figure 6 |
-| [`gold_replacement`] | accuracy, loss and norm as gold words give way to random ones | N2R, figure 3 |
-| [`gold_against_selected`] | the predictor on what people marked, and on what is selected | VER, figures 3, 10 |
-| [`SelectionChange`] | how much selection changes from step to step | VER, figure 2 |
-| [`lipschitz`] | how steep the predictor is | VER, figure 4 |
-| [`random_patterns`] | what a predictor learns from random words | A2I, figure 3 |
-| [`failure_rate`] | right decisions from function words | PLMR, table 2 |
-| [`homogeneity`] | how alike the tokens' states become with depth | PLMR, figure 4 |
-| [`cross_aspect`] | what a model of one aspect says of the others | PLMR, figure 3 |
+| [`audit`] | how often an attacker can make the predictor choose another class | A2I, figure 6 |
+| [`gold_replacement`] | accuracy, loss and norm if gold words are replaced by random ones | N2R, figure 3 |
+| [`gold_against_selected`] | the predictor on the words that people marked, and on the selected ones | VER, figures 3,
+10 | | [`SelectionChange`] | how much the selection changes from step to step in training | VER, figure 2 | |
+[`lipschitz`] | an estimate of the predictor's Lipschitz constant | VER, figure 4 | | [`random_patterns`] | what a
+predictor learns from selections that do not depend on the label | A2I, figure 3 | | [`failure_rate`] | how often the
+model is right although it reads mostly function words | PLMR, table 2 | | [`homogeneity`] | how similar the states of
+tokens become with depth | PLMR, figure 4 | | [`cross_aspect`] | how well a model of one aspect predicts the labels of
+the others | PLMR, figure 3 |
 """
 
 from .attack import AttackReport, AttackTrainer, audit

@@ -1,4 +1,4 @@
-"""An attacker against a finished model: what it can be made to say (A2I, section 5.2, figure 6)."""
+"""An attacker against a trained model: how often it changes the prediction (A2I, section 5.2, figure 6)."""
 
 from __future__ import annotations
 
@@ -22,14 +22,13 @@ from ..training_args import RationaleTrainingArguments
 @dataclass(frozen=True)
 class AttackReport:
     r"""
-    What came of an attack on a model (A2I, section 5.2, figure 6). All rates are shares of the evaluated texts.
+    The result of an attack on a model (A2I, section 5.2, figure 6). All rates are shares of the evaluated examples.
 
     Args:
-        success_rate (`float`): texts whose attack rationale makes the predictor say the attacked label.
-        by_class (`dict[str, float]`): the same for the texts of each label.
-        random_rate (`float`): the same for as many words, chosen at random: what there is to be had without an
-            attacker.
-        over_steps (`list[dict[str, float]]`): `step`, and `success_rate` in training since the entry before.
+        success_rate (`float`): the share for which the attack rationale makes the predictor choose the attacked label.
+        by_class (`dict[str, float]`): the success rate for the examples of each label.
+        random_rate (`float`): the baseline: the success rate of the same number of random words.
+        over_steps (`list[dict[str, float]]`): `step`, and the `success_rate` in training since the previous entry.
     """
 
     success_rate: float
@@ -40,13 +39,13 @@ class AttackReport:
 
 class AttackTrainer(RationaleTrainer):
     r"""
-    Trains an attacker alone, against a finished model: A2I's equation 6 with everything but the attacker fixed. It
-    works on a copy, and in that copy as well nothing else moves; the predictor reads without dropout.
+    Trains an attacker against a trained model: A2I's equation 6, with everything except the attacker fixed. It works
+    on a copy of the model, of which only the attacker changes. The predictor reads without dropout.
 
-    At evaluation the attacker selects the best-scored share `sparsity` of each text.
+    At evaluation, the attacker selects the share `sparsity` of each example that has the highest scores.
     """
 
-    description = "The attacker of A2I alone, against a finished model."
+    description = "The attacker of A2I alone, against a trained model."
 
     def __init__(self, model: RationalePreTrainedModel, args: RationaleTrainingArguments, *rest, **kwargs):
         if args.load_best_model_at_end:
@@ -54,10 +53,10 @@ class AttackTrainer(RationaleTrainer):
         args = copy.copy(args)
         args.metric_for_best_model = None
         kwargs.setdefault("compute_metrics", self._attack_metrics)
-        set_seed(args.seed)  # of the attacker's head
+        set_seed(args.seed)  # for the attacker's head
         super().__init__(copy.deepcopy(model), args, *rest, **kwargs)
         if isinstance(self.eval_dataset, Dataset) and "labels" not in self.eval_dataset.column_names:
-            raise ValueError("The evaluation set has no column 'label': an attack is to have another label predicted.")
+            raise ValueError("The evaluation set has no column 'label', and an attack needs the true labels.")
 
     def add_players(self, model: RationalePreTrainedModel) -> None:
         super().add_players(model)
@@ -72,7 +71,7 @@ class AttackTrainer(RationaleTrainer):
             player.eval()
             for module in player.modules():
                 if isinstance(module, nn.RNNBase):
-                    module.train()  # without dropout that is the same, and cuDNN has a backward pass for it alone
+                    module.train()  # it has no dropout, and cuDNN needs this for a backward pass
         losses, success_rate = attack(model, inputs, model.config.sparsity)
         del losses["instruction"]
         return RationaleClassifierOutput(
@@ -80,12 +79,12 @@ class AttackTrainer(RationaleTrainer):
         )
 
     def calibrate(self) -> float:
-        """The threshold is the model's; the attacker has a budget instead."""
+        """The model keeps its threshold. The attacker has a budget instead."""
         return self.model.config.rationale_threshold
 
     def evaluation_loop(self, *args, **kwargs):
         with torch.random.fork_rng():
-            torch.manual_seed(self.args.seed)  # two evaluations agree, and training goes on as without them
+            torch.manual_seed(self.args.seed)  # evaluations agree, and do not change the random numbers of training
             return super().evaluation_loop(*args, **kwargs)
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
@@ -122,16 +121,16 @@ def audit(
     processing_class,
 ) -> AttackReport:
     r"""
-    Train an attacker against `model`, and report how often it succeeds. A rate near that of random words says that
-    the predictor has learned little that can be turned against it; near one, that it goes by trivial patterns (A2I,
-    section 5.2). The model stays as it is, to the bit.
+    Train an attacker against `model`, and report how often it succeeds. If the rate is close to that of random words,
+    the predictor has learned few patterns that can be used against it. If the rate is close to one, the predictor
+    relies on trivial patterns (A2I, section 5.2). The model itself is not changed.
 
     Args:
-        model: a finished model; an adapter has to be merged first.
-        args: how long and how fast to train the attacker, with `load_best_model_at_end=False`; the terms that ease a
-            model's start play no part. With `resume_from_checkpoint` an attack that was interrupted goes on.
-        train_dataset: texts to train the attacker on, such as the model's own training set.
-        eval_dataset: texts to measure on.
+        model: a trained model. An adapter has to be merged first.
+        args: the training arguments of the attacker, with `load_best_model_at_end=False`. The full-text term and the
+            annealed sparsity have no effect. An interrupted attack continues with `resume_from_checkpoint`.
+        train_dataset: examples to train the attacker on, such as the model's own training set.
+        eval_dataset: examples to measure on.
         processing_class: the model's tokenizer.
     """
     trainer = AttackTrainer(

@@ -1,4 +1,4 @@
-"""What models of one aspect say of the others (PLMR, section 4.1.1, figure 3)."""
+"""How well models of one aspect predict the labels of the other aspects (PLMR, section 4.1.1, figure 3)."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from .figures import bars, panels
 class CrossAspect:
     r"""
     Args:
-        f1 (`dict[str, dict[str, float]]`): of the model of each aspect (outer), the macro F1 of its labels for each
-            aspect (inner). Where the aspects had nothing to do with each other, it would be near chance off the
-            diagonal.
+        f1 (`dict[str, dict[str, float]]`): for the model of each aspect (outer key), the macro F1 on the labels of
+        each
+            aspect (inner key). If the aspects were independent, it would be close to chance off the diagonal.
     """
 
     f1: dict[str, dict[str, float]]
@@ -44,18 +44,18 @@ def cross_aspect(
     max_length: int | None = None,
 ) -> CrossAspect:
     r"""
-    Have the model of every aspect label the texts of all aspects. High figures for aspects that a model was not
-    trained on say that the aspects' labels go together, and that it may decide from the wrong one.
+    Let the model of every aspect classify the texts of all aspects. If it is good on aspects on which it was not
+    trained, the labels of the aspects are correlated, and the model may rely on the wrong aspect.
 
     Args:
-        models: by the aspect that they were trained on; rationale models, or classifiers of transformers, as in the
-            paper.
-        datasets: by aspect, texts with its labels; the same label names.
-        tokenizer: that of all the models.
+        models: the models by the aspect on which they were trained. They are rationale models, or classifiers of
+            transformers as in the paper.
+        datasets: texts with labels by aspect. All have the same label names.
+        tokenizer: the tokenizer of all models.
         batch_size, max_length: as of [`read_rationales`].
 
     Raises:
-        NotMeasurableError: (a `ValueError`) where there are no labels.
+        NotMeasurableError: (a `ValueError`) if there are no labels.
     """
     f1 = {}
     for trained, model in models.items():

@@ -1,4 +1,4 @@
-"""Right decisions from words that mean nothing: rationalization failure (PLMR, assumption 1, table 2)."""
+"""Rationalization failure: correct predictions from meaningless words (PLMR, assumption 1, table 2)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from transformers import PreTrainedTokenizerBase
 
 from ..modeling.base import RationalePreTrainedModel
-from ..reading import encode_labelled, read_rationales
+from ..reading import NotMeasurableError, encode_labelled, read_rationales
 from .figures import bars, panels
 
 
-# The closed classes of English that the paper counts as meaningless: articles, prepositions, pronouns, conjunctions.
+# The classes of English words that the paper counts as meaningless: articles, prepositions, pronouns, conjunctions.
 _FUNCTION_WORDS = """
     a an the
     about above across after against along amid among around as at before behind below beneath beside besides between
@@ -34,7 +34,7 @@ FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
 
 
 def is_meaningless(word: str) -> bool:
-    """Whether `word`, without the punctuation around it, is one of `FUNCTION_WORDS`, or nothing is left of it."""
+    """Whether `word` is punctuation, or one of `FUNCTION_WORDS` if the punctuation around it is removed."""
     core = re.sub(r"^[\W_]+|[\W_]+$", "", word.lower())
     return not core or core in FUNCTION_WORDS
 
@@ -43,9 +43,9 @@ def is_meaningless(word: str) -> bool:
 class FailureRate:
     r"""
     Args:
-        rates (`dict[str, float]`): the share of the texts that fail, at `θ1=…, θ2=…`.
-        meaningless_share (`float`): of all the words that the model selects.
-        texts (`int`): those in which people marked a rationale.
+        rates (`dict[str, float]`): the share of the texts that fail, for each `θ1=…, θ2=…`.
+        meaningless_share (`float`): the share of meaningless words among all words that the model selects.
+        texts (`int`): the number of texts in which people marked a rationale.
     """
 
     rates: dict[str, float]
@@ -71,23 +71,23 @@ def failure_rate(
     max_length: int | None = None,
 ) -> FailureRate:
     r"""
-    The share of the texts that the model decides rightly, from words of which at most θ1 are gold and at least θ2 are
-    punctuation, prepositions, pronouns, articles or conjunctions. A text in which it selects nothing does not fail.
+    The share of the texts that the model classifies correctly, although at most the share θ1 of the selected words is
+    gold, and at least the share θ2 is punctuation, prepositions, pronouns, articles or conjunctions. A text in which
+    nothing is selected does not fail.
 
     Args:
-        model: a rationale model; it stays as it is.
+        model: a rationale model. It is not changed.
         dataset: labelled English texts, as lists of words (`tokens`), with marked rationales.
-        tokenizer: the model's.
+        tokenizer: the model's tokenizer.
         max_precision: the values of θ1.
         min_meaningless: the values of θ2.
         batch_size, max_length: as of [`read_rationales`].
 
     Raises:
-        ValueError: where the dataset has no words.
-        NotMeasurableError: (a `ValueError`) where there are no labels, or no marked rationales.
+        NotMeasurableError: (a `ValueError`) if there are no words, no labels or no marked rationales.
     """
     if "tokens" not in dataset.column_names:
-        raise ValueError(f"The words are looked at, so a column 'tokens' is needed; there are {dataset.column_names}")
+        raise NotMeasurableError(f"Function words need a column 'tokens', and the dataset has {dataset.column_names}.")
     encoded = encode_labelled(dataset, tokenizer, model, max_length, marked=True)
     rationales = read_rationales(model, encoded, tokenizer, batch_size=batch_size)
     correct = rationales.probabilities.argmax(-1) == rationales.labels
@@ -98,7 +98,7 @@ def failure_rate(
         chosen = np.flatnonzero(mask)
         empty = sum(is_meaningless(words[i]) for i in chosen)
         selected, meaningless = selected + len(chosen), meaningless + empty
-        # Without a word there are no shares, and NaN is on no side of a limit.
+        # If nothing is selected there are no shares, and comparisons with NaN are false.
         shares.append((gold[chosen].mean(), empty / len(chosen)) if right and len(chosen) else (np.nan, np.nan))
     precision, empty = np.array(shares).T
     return FailureRate(

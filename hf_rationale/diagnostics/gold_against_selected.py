@@ -1,4 +1,4 @@
-"""The predictor on what people marked, and on what the extractor selects (VER, figures 3 and 10, appendix A.3)."""
+"""The predictor on marked words and on selected words (VER, figures 3 and 10, appendix A.3)."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ READ = ("selected", "gold")
 @dataclass(frozen=True)
 class GoldAgainstSelected:
     r"""
-    Over the texts in which people marked a rationale that the model reads, by what the predictor reads: `selected` or
-    `gold`.
+    Scores of the predictor by what it reads: `selected` or `gold` words. They are computed over the texts with a
+    marked rationale that has not been cut off.
 
     Args:
-        accuracy (`dict[str, float]`): of the predictor.
-        median_loss (`dict[str, float]`): its cross-entropy in nats; the median, as in the paper, because few texts can
-            have a very large one.
-        texts (`int`): how many there were.
+        accuracy (`dict[str, float]`): the accuracy.
+        median_loss (`dict[str, float]`): the cross-entropy in nats. It is the median, as in the paper, because a few
+            texts can have a very large one.
+        texts (`int`): the number of texts.
     """
 
     accuracy: dict[str, float]
@@ -55,17 +55,17 @@ def gold_against_selected(
     max_length: int | None = None,
 ) -> GoldAgainstSelected:
     r"""
-    Have the predictor read the extractor's choice, and what people marked instead. A predictor that is much worse on
-    the latter has learned to read its own extractor, and not the text.
+    Let the predictor read the selected words, and then the words that people marked. A predictor that is much worse on
+    the marked words has learned to read its own extractor, and not the text.
 
     Args:
-        model: a rationale model; it stays as it is.
+        model: a rationale model. It is not changed.
         dataset: labelled texts with marked rationales.
-        tokenizer: the model's.
+        tokenizer: the model's tokenizer.
         batch_size, max_length: as of [`read_rationales`].
 
     Raises:
-        NotMeasurableError: (a `ValueError`) where there are no labels, or no marked rationale that the model reads.
+        NotMeasurableError: (a `ValueError`) if there are no labels, or if no marked rationale can be read.
     """
     dataset = encode_labelled(dataset, tokenizer, model, max_length, marked=True)
     correct, losses = {read: [] for read in READ}, {read: [] for read in READ}
@@ -79,7 +79,7 @@ def gold_against_selected(
             losses[read] += F.cross_entropy(logits, labels, reduction="none").tolist()
     texts = len(correct["gold"])
     if not texts:
-        raise NotMeasurableError("Every rationale that people marked lies beyond max_length.")
+        raise NotMeasurableError("All marked rationales lie beyond max_length.")
     return GoldAgainstSelected(
         accuracy={read: float(np.mean(values)) for read, values in correct.items()},
         median_loss={read: float(np.median(values)) for read, values in losses.items()},

@@ -1,4 +1,4 @@
-"""What the predictor makes of gold rationales that give way to random words (N2R, section 4.1, figures 3 and 7)."""
+"""The predictor on gold rationales that are replaced by random words (N2R, section 4.1, figures 3 and 7)."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from .figures import curves, panels
 @dataclass(frozen=True)
 class GoldReplacement:
     r"""
-    Means over the texts in which people marked a rationale that the model reads.
+    Means over the texts with a marked rationale that has not been cut off.
 
     Args:
-        kept (`list[float]`): the shares of the gold words that have not been replaced.
-        accuracy, loss, norm (`list[float]`): at each of them, the predictor's accuracy, its cross-entropy in nats, and
-            the norm ‖Enc(Z)‖₂ of its representation.
-        texts (`int`): how many there were.
+        kept (`list[float]`): the shares of the gold words that are kept.
+        accuracy, loss, norm (`list[float]`): for each of these shares, the predictor's accuracy, its cross-entropy in
+            nats, and the norm ‖Enc(Z)‖₂ of its representation.
+        texts (`int`): the number of texts.
     """
 
     kept: list[float]
@@ -55,24 +55,24 @@ def gold_replacement(
     max_length: int | None = None,
 ) -> GoldReplacement:
     r"""
-    Have the predictor read the words that people marked, a share of which has been replaced by as many random words of
-    the same text that nobody marked (all there are, where these are fewer). With less kept, the words that were
-    replaced before stay replaced.
+    Let the predictor read the words that people marked, of which a part is replaced by the same number of random
+    unmarked words of the text (or by all unmarked words, if there are fewer). Words that are replaced at one share are
+    also replaced at all smaller shares.
 
     Args:
-        model: a rationale model; it stays as it is.
+        model: a rationale model. It is not changed.
         dataset: labelled texts with marked rationales.
-        tokenizer: the model's.
-        kept: the shares to measure at, in [0, 1].
-        seed: of the random words; the same for every model.
+        tokenizer: the model's tokenizer.
+        kept: the shares of gold words to keep, in [0, 1].
+        seed: the seed of the random words, which are the same for every model.
         batch_size, max_length: as of [`read_rationales`].
 
     Raises:
-        ValueError: where a share is not in [0, 1].
-        NotMeasurableError: (a `ValueError`) where there are no labels, or no marked rationale that the model reads.
+        ValueError: if a share is not in [0, 1].
+        NotMeasurableError: (a `ValueError`) if there are no labels, or if no marked rationale can be read.
     """
     if not all(0 <= share <= 1 for share in kept):
-        raise ValueError(f"kept are shares in [0, 1]; got {kept}")
+        raise ValueError(f"kept must be shares in [0, 1], but is {kept}")
     dataset = encode_labelled(dataset, tokenizer, model, max_length, marked=True)
     sums, texts = np.zeros((3, len(kept))), 0
     for batch in read_batches(model, dataset, tokenizer, batch_size, "replacing gold words"):
@@ -87,17 +87,17 @@ def gold_replacement(
             sums[1, i] += F.cross_entropy(logits, labels, reduction="sum")
             sums[2, i] += prediction.representation[marked].float().norm(dim=-1).sum()
     if not texts:
-        raise NotMeasurableError("Every rationale that people marked lies beyond max_length.")
+        raise NotMeasurableError("All marked rationales lie beyond max_length.")
     return GoldReplacement(list(kept), *(sums / texts).tolist(), texts)
 
 
 def _replaced(batch: MarkedBatch, kept: Sequence[float], seed: int) -> list[torch.Tensor]:
-    """For every share the words (batch, words) that are read."""
+    """The words (batch, words) that are read, for every share."""
     gold = (batch.gold & batch.readable).cpu().numpy()
     others = (~batch.gold & batch.readable).cpu().numpy()
     masks = np.zeros((len(kept), *gold.shape), dtype=np.int64)
     for i, row in enumerate(batch.rows):
-        rng = np.random.default_rng([seed, row])  # a text has its own, whatever batch it is in
+        rng = np.random.default_rng([seed, row])  # the random words of a text do not depend on its batch
         marked, unmarked = (rng.permutation(np.flatnonzero(words[i])) for words in (gold, others))
         for mask, share in zip(masks, kept, strict=True):
             count = round(share * len(marked))

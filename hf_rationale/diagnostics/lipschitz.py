@@ -1,4 +1,4 @@
-"""How steep the predictor is: an estimate of its Lipschitz constant (VER, figure 4, appendix A.4)."""
+"""An estimate of the predictor's Lipschitz constant (VER, figure 4, appendix A.4)."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ class Lipschitz:
     r"""
     Args:
         estimate (`float`): the largest of `norms`, VER's approximation of the Lipschitz constant.
-        norms (`list[float]`): of every text from whose rationale the model decides, the norm of the mean over the
-            rationale's tokens of the gradient of the predicted label's probability with respect to the word vector.
+        norms (`list[float]`): one value for every text with a rationale. It is the norm of a mean gradient: that of
+        the
+            predicted label's probability with respect to the word vector, averaged over the tokens of the rationale.
     """
 
     estimate: float
     norms: list[float]
 
     def figure(self) -> Figure:
-        """How the texts spread (VER's figure 4 has the largest alone, over the epochs of training)."""
+        """The distribution over texts. (VER's figure 4 shows the maximum over the epochs of training.)"""
         figure, (axes,) = panels(1)
         axes.hist(self.norms, bins=40)
         axes.axvline(self.estimate, color="black", linestyle=":", label=f"estimate {self.estimate:.3g}")
@@ -48,20 +49,22 @@ def lipschitz(
     max_length: int | None = None,
 ) -> Lipschitz:
     r"""
-    Estimate the Lipschitz constant of the predictor on the rationales that the model selects. Texts in which it
-    selects nothing are left out.
+    Estimate the Lipschitz constant of the predictor on the rationales that the model selects. Texts in which nothing
+    is selected are left out.
 
-    With two labels, the two probabilities have gradients of one norm, so it does not matter whose is taken.
+    With two labels, the gradients of the two probabilities have the same norm, so it does not matter which is taken.
 
     Args:
-        model: a rationale model; it stays as it is.
-        dataset: texts; the paper takes the training set.
-        tokenizer: the model's.
+        model: a rationale model. It is not changed.
+        dataset: texts. The paper uses the training set.
+        tokenizer: the model's tokenizer.
         batch_size, max_length: as of [`read_rationales`].
 
     Raises:
-        NotMeasurableError: (a `ValueError`) where the model selects nothing in any text.
+        NotMeasurableError: (a `ValueError`) if the model selects nothing in any text, or does not read word vectors.
     """
+    if not hasattr(model.reader, "get_input_embeddings"):
+        raise NotMeasurableError(f"{type(model).__name__} reads no word vectors, whose gradient could be measured.")
     dataset = encode(dataset, tokenizer, model, max_length)
     norms = []
     for batch in read_batches(model, dataset, tokenizer, batch_size, "taking gradients"):
@@ -72,12 +75,12 @@ def lipschitz(
         mean = (gradient * selected.unsqueeze(-1)).sum(1) / count.clamp_min(1).unsqueeze(-1)
         norms += mean.norm(dim=-1)[count > 0].tolist()
     if not norms:
-        raise NotMeasurableError("The model selects nothing in any text, so that its predictor reads nothing.")
+        raise NotMeasurableError("The model selects nothing in any text, so its predictor reads nothing.")
     return Lipschitz(max(norms), np.sort(norms).tolist())
 
 
 def _gradient(model: RationalePreTrainedModel, inputs: RationaleInputs, mask: torch.Tensor) -> torch.Tensor:
-    """Of the predicted label's probability with respect to the word vectors: (batch, seq, vector size)."""
+    """The gradient of the predicted label's probability with respect to the word vectors (batch, seq, vector size)."""
     vectors = []
 
     def open_to_gradients(module: nn.Module, args, output: torch.Tensor) -> torch.Tensor:
@@ -87,9 +90,9 @@ def _gradient(model: RationalePreTrainedModel, inputs: RationaleInputs, mask: to
     hook = model.reader.get_input_embeddings().register_forward_hook(open_to_gradients)
     for module in model.reader.modules():
         if isinstance(module, nn.RNNBase):
-            module.training = True  # cuDNN has no backward pass for a GRU at rest; it has no dropout of its own
+            module.training = True  # cuDNN has no backward pass for a GRU in evaluation mode; it has no dropout
     try:
-        # Asked for its states, an encoder reads all positions at once, so there is one gradient for each.
+        # An encoder that returns its states is not shortened, so every position has its own gradient.
         inputs = inputs._replace(options={"output_hidden_states": True})
         with torch.enable_grad():
             probability = model.predict(inputs, mask).logits.float().softmax(-1).amax(-1)

@@ -1,4 +1,4 @@
-"""What a predictor learns from words that say nothing (A2I, section 4.1, figures 3, 9 and 10)."""
+"""What a predictor learns from uninformative selections (A2I, section 4.1, figures 3, 9 and 10)."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ READERS = ("full text", "random patterns", "r2f")
 @dataclass(frozen=True)
 class RandomPatterns:
     r"""
-    Accuracies after every epoch, by who reads what: `full text`, a predictor that is trained on the full text;
-    `random patterns`, one that is trained on what an extractor selects that nobody told what to look for; `r2f`, the
-    finished predictor of the full text on these selections.
+    Accuracies after every epoch of three predictors: `full text` is trained on the full text. `random patterns` is
+    trained on the selections of an extractor that never sees the labels. `r2f` is the finished predictor of the full
+    text on these selections.
 
     Args:
-        train, validation (`dict[str, list[float]]`): of the two sets.
+        train, validation (`dict[str, list[float]]`): the accuracies on the training set and on the validation set.
     """
 
     train: dict[str, list[float]]
@@ -51,7 +51,7 @@ class RandomPatterns:
 
 
 class FullTextTrainer(RationaleTrainer):
-    """The predictor reads everything; the extractor pays for Ω alone."""
+    """The predictor reads everything, and the extractor minimizes Ω only."""
 
     description = "A predictor of the full text."
 
@@ -61,9 +61,9 @@ class FullTextTrainer(RationaleTrainer):
 
 
 class RandomPatternTrainer(RationaleTrainer):
-    """The predictor reads what is selected; the extractor pays for Ω alone."""
+    """The predictor reads what is selected, and the extractor minimizes Ω only."""
 
-    description = "A predictor of what an extractor selects that is told nothing but how much."
+    description = "A predictor on the selections of an extractor that never sees the labels."
 
     def game(self, model: RationalePreTrainedModel, inputs: RationaleInputs, selection: Selection):
         masks = (*selection.masks[:-1], cut_off(selection.mask))
@@ -78,26 +78,26 @@ def random_patterns(
     tokenizer: PreTrainedTokenizerBase,
 ) -> RandomPatterns:
     r"""
-    Train two predictors, on the full text and on selections that the label has no part in, and see what each knows.
-    Where the second does well on what it was trained on, and the first makes nothing of the same selections, the
-    second has learned patterns that mean nothing.
+    Train one predictor on the full text, and another on selections that do not depend on the label. If the second one
+    does well on its training set, while the first one cannot use the same selections, the second one has learned
+    meaningless patterns.
 
     Args:
-        model: an untrained rationale model without full-text terms; it stays as it is.
-        args: how to train both, with `load_best_model_at_end=False`.
+        model: an untrained rationale model. It is not changed.
+        args: the training arguments of both, without a full-text term and with `load_best_model_at_end=False`.
         train_dataset, validation_dataset: labelled texts.
-        tokenizer: the model's.
+        tokenizer: the model's tokenizer.
 
     Raises:
-        ValueError: where the model has full-text terms, from which its predictor would learn beside, or players that
-            share trained weights; where the best checkpoint is asked for.
+        ValueError: if there is a full-text term, from which the predictor would also learn, if the players share
+            trained weights, or if the best checkpoint should be loaded at the end.
     """
     if args.full_text_weight or args.match_weight:
-        raise ValueError("The predictor is to learn from random words alone: set full_text_weight=0, match_weight=0.")
+        raise ValueError("The predictor should learn from random words only: set full_text_weight=0, match_weight=0.")
     if model.shared_weights:
-        raise ValueError("The players share trained weights, so that the labels would move the extractor. Use two.")
+        raise ValueError("The players share trained weights, so the labels would also train the extractor. Use two.")
     if args.load_best_model_at_end:
-        raise ValueError("Both are trained to the end: set load_best_model_at_end=False.")
+        raise ValueError("Both predictors are trained to the end: set load_best_model_at_end=False.")
     datasets = {
         "train": encode(train_dataset, tokenizer, model, args.max_length),
         "validation": encode(validation_dataset, tokenizer, model, args.max_length),
@@ -107,7 +107,7 @@ def random_patterns(
 
     def record(readers: dict[str, RationalePreTrainedModel], mask_of: Callable[[RationaleInputs], torch.Tensor]):
         for name, dataset in datasets.items():
-            moved = next(iter(readers.values()))  # to the Trainer's device, as `model` is not
+            moved = next(iter(readers.values()))  # the copy is on the Trainer's device, and `model` is not
             encoded = read_batches(moved, dataset, tokenizer, args.eval_batch_size, "reading")
             accuracies = _accuracies(encoded, readers.values(), mask_of, args.seed)
             for reader, accuracy in zip(readers, accuracies, strict=True):
@@ -150,7 +150,7 @@ def _accuracies(
     mask_of: Callable[[RationaleInputs], torch.Tensor],
     seed: int,
 ) -> list[float]:
-    """Of each of the predictors, on the same masks. Training goes on as it would without."""
+    """The accuracy of each of the predictors on the same masks. The random numbers of training are not changed."""
     correct, texts = np.zeros(len(predictors)), 0
     with torch.random.fork_rng(), ExitStack() as stack:
         torch.manual_seed(seed)

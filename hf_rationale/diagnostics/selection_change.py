@@ -1,4 +1,4 @@
-"""How much the selection changes from one step of training to the next (VER, equation 7, figure 2)."""
+"""How much the selection changes from one training step to the next (VER, equation 7, figure 2)."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from .figures import curves, panels
 
 class SelectionChange(TrainerCallback):
     r"""
-    Measures, while a model is trained, how many of the words that it selects in one text are others after a step:
-    ‖m₁ − m₂‖₁ / (‖m₁‖₁ + ‖m₂‖₁), the mean over the texts; 0 where nothing is selected before and after. Masks are
-    sampled as in training, but both with the same noise, so that what changes is the extractor alone (the paper's
-    share has what the noise changes in it). Training goes on as it would without.
+    Measures during training how much the selection of a text changes in one step:
+    ‖m₁ − m₂‖₁ / (‖m₁‖₁ + ‖m₂‖₁), the mean over texts, and 0 if nothing is selected before and after. Both masks are
+    sampled with the same noise, so that only changes of the extractor count. (The paper's measure includes the changes
+    of the noise.) The random numbers of training are not changed.
 
     Args:
         dataset: some texts, such as a batch of the training set.
-        tokenizer: the model's.
-        every (`int`, *optional*, defaults to 10): measure in every so many steps.
+        tokenizer: the model's tokenizer.
+        every (`int`, *optional*, defaults to 10): measure at every n-th step.
 
     Attributes:
-        steps (`list[int]`): where it was measured.
-        non_overlap (`list[float]`): what was.
+        steps (`list[int]`): the steps that were measured.
+        non_overlap (`list[float]`): the measure at each of them.
     """
 
     def __init__(self, dataset: Dataset, tokenizer: PreTrainedTokenizerBase, every: int = 10):
@@ -56,7 +56,7 @@ class SelectionChange(TrainerCallback):
 
     @torch.no_grad()
     def _select(self, model, args) -> list[torch.Tensor]:
-        """The masks of words (batch, words) of every batch."""
+        """The selected words (batch, words) of every batch."""
         self.dataset = encode(self.dataset, self.tokenizer, model, args.max_length)
         with torch.random.fork_rng():
             torch.manual_seed(0)

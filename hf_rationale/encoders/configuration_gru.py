@@ -37,6 +37,6 @@ class GruConfig(PreTrainedConfig):
     initializer_range: float = 0.1
 
     def validate_hidden_size(self):
-        """Raises `ValueError` where the two directions could not have the same width."""
+        """Raises `ValueError` if the two directions cannot have the same width."""
         if self.hidden_size <= 0 or self.hidden_size % 2:
             raise ValueError(f"hidden_size holds both directions, so it is positive and even; got {self.hidden_size}")

@@ -28,7 +28,7 @@ def word_level_tokenizer(words: Iterable[str]) -> PreTrainedTokenizerFast:
             index `i + 3`, after `[PAD]`, `[UNK]` and `[SEP]`.
 
     Raises:
-        ValueError: where there are no words.
+        ValueError: if there are no words.
     """
     vocabulary = {token: index for index, token in enumerate(dict.fromkeys([*SPECIAL_TOKENS, *words]))}
     if len(vocabulary) == len(SPECIAL_TOKENS):

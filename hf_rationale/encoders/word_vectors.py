@@ -21,9 +21,9 @@ def read_word_vectors(path: str | os.PathLike) -> tuple[list[str], np.ndarray]:
         the distinct words in the order of the file, and a `float32` array of shape `(len(words), d)`.
 
     Raises:
-        FileNotFoundError: where there is no such file.
-        ValueError: naming file and line, where a line has another width than the first, holds no finite numbers or is
-            not UTF-8; naming the file, where it is empty or a damaged archive.
+        FileNotFoundError: if the file does not exist.
+        ValueError: with the file and the line, if a line has another width than the first, contains numbers that are
+            not finite, or is not UTF-8; with the file, if it is empty or a damaged archive.
     """
     path = Path(path)
     if not path.is_file():

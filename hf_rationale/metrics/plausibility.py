@@ -1,8 +1,8 @@
 """Plausibility: how well the selected units agree with the ones that people marked.
 
-The definitions are those of ERASER (DeYoung et al. 2020, section 4.1) as its scorer computes them. Each metric is a
-function of sums over the documents of a few statistics, computed here at once for all of them; resampling documents
-([`bootstrap_intervals`], [`paired_test`]) is then a matter of weighting these.
+The definitions are those of ERASER (DeYoung et al. 2020, section 4.1), as its scorer computes them. Each metric is a
+function of sums of a few statistics over documents. The statistics are computed once for all documents, and resampling
+documents ([`bootstrap_intervals`], [`paired_test`]) only changes their weights.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import numpy as np
 from .documents import Documents, join_documents
 
 
-IOU_THRESHOLD = 0.5  # from which on a span counts as found
+IOU_THRESHOLD = 0.5  # a span counts as found from this overlap on
 
 # The measures that a model card shows, and what it calls them. A report shows all measures.
 LABELS = {
@@ -33,10 +33,11 @@ def rationale_scores(
     predictions: Sequence, references: Sequence, scores: Sequence | None = None
 ) -> dict[str, float | dict[str, float]]:
     """
-    Agreement of selected and human-marked units, by all the measures of the field.
+    Agreement of selected and human-marked units, by all common measures.
 
-    A *span* is a maximal run of selected (or marked) units: two annotated spans that touch are one, since masks cannot
-    tell them apart. *micro*: counted over all documents together; *macro*: averaged over documents.
+    A *span* is a maximal run of selected (or marked) units. Two annotated spans that touch are one span, because a
+    mask cannot distinguish them. *micro* measures count over all documents together, *macro* measures average over
+    them.
 
     Args:
         predictions (`Sequence` of shape `(num_documents, num_units)`, ragged):
@@ -47,12 +48,14 @@ def rationale_scores(
             How much each unit speaks for being selected, any finite numbers, to be ranked within the document.
 
     Returns:
-        `dict`: fractions in [0, 1] but for the two that describe spans. A fraction whose denominator is zero is 0.0.
+        `dict`: fractions in [0, 1], except for the two that describe spans. A fraction with the denominator zero is
+        0.0.
 
         - **token_micro**: `precision`, `recall` and `f1` of the units.
-        - **token_macro**: the means over documents of each, 0.0 where a document selects nothing (precision) or has
-          nothing marked (recall); documents with neither are left out.
-        - **iou_micro**: a selected span is found where its intersection over union with a marked one is at least .5;
+        - **token_macro**: the means of these over documents. A document that selects nothing has precision 0.0, and
+        one
+          with nothing marked has recall 0.0. Documents with neither are left out.
+        - **iou_micro**: a selected span is found if its intersection over union with a marked one is at least .5.
           `precision` is the found share of the selected spans, `recall` their number over that of the marked spans,
           `f1` the harmonic mean.
         - **iou_macro**: `precision` averaged over the documents that select something, `recall` over those that have
@@ -63,7 +66,7 @@ def rationale_scores(
           (as scikit-learn has it), which makes the area of such a document 0.5. Its chance level is above the gold
           share, and ties raise it: with all scores equal it is (1 + gold share) / 2.
         - **average_precision**, **roc_auc** (with `scores`): averaged over the documents with both marked and unmarked
-          units; NaN where there is none.
+          units; NaN if there are none.
         - **sparsity**, **gold_sparsity**: the shares S and g of all units that are selected and marked.
         - **oracle_f1**: 2·min(S, g) / (S + g), the highest token_micro f1 of any selection with this sparsity.
         - **f1_over_oracle**: token_micro f1 / oracle_f1, which compares selections of different sparsity.
@@ -118,7 +121,7 @@ def rationale_f1(predictions: Sequence, references: Sequence) -> dict[str, float
 
 
 def document_statistics(documents: Documents) -> dict[str, np.ndarray]:
-    """What [`summarize`] needs the sums of: arrays of shape `(num_documents,)`."""
+    """The statistics that [`summarize`] needs: arrays of shape `(num_documents,)`."""
     units = documents.per_document(np.ones(len(documents.document)))
     selected, gold = documents.per_document(documents.selected), documents.per_document(documents.gold)
     statistics = {
@@ -172,7 +175,7 @@ def summarize(sums: dict[str, np.ndarray]) -> dict[str, np.ndarray | dict[str, n
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """0 where the denominator is 0."""
+    """The quotient; 0 if the denominator is 0."""
     return numerator / np.where(denominator == 0, 1, denominator)
 
 

@@ -8,7 +8,7 @@ from .documents import join_documents
 from .plausibility import document_statistics, summarize
 
 
-CHUNK = 256  # resamples at a time, so that memory stays linear in the documents
+CHUNK = 256  # resamples computed at once, so that memory stays linear in the documents
 
 
 def bootstrap_intervals(
@@ -31,7 +31,7 @@ def bootstrap_intervals(
 
     Returns:
         `dict`: with the keys of [`rationale_scores`], `(low, high)` each, of the resamples in which the measure is
-            defined; NaN where it is in none.
+            defined; NaN if it is defined in none.
 
     Raises:
         `ValueError`: as [`rationale_scores`]; and where `confidence` is not between 0 and 1 or `num_resamples` not
@@ -127,7 +127,7 @@ def _drawn_with_replacement(rng: np.random.Generator, num_resamples: int, num_do
 
 
 def _swapped(rng: np.random.Generator, num_resamples: int, num_documents: int) -> np.ndarray:
-    """1 where a document's output is swapped."""
+    """1 for the documents whose outputs are swapped."""
     return rng.integers(0, 2, size=(num_resamples, num_documents)).astype(float)
 
 

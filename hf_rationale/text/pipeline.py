@@ -1,4 +1,4 @@
-"""`pipeline("rationale-classification")`: a label, and the words that it was decided from."""
+"""`pipeline("rationale-classification")`: a label, and the words from which it was predicted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BUDGETS = ("rationale_ratio", "rationale_top_k", "rationale_threshold")
 
 class RationaleClassificationPipeline(Pipeline):
     r"""
-    Classifies texts, and says from which words.
+    Classifies texts, and returns the words from which each label was predicted.
 
     Example:
 
@@ -46,7 +46,7 @@ class RationaleClassificationPipeline(Pipeline):
         super().__init__(*args, **kwargs)
         if not isinstance(self.model, RationaleTextModel):
             if hasattr(self.model, "merge_and_unload"):
-                raise ValueError("An adapter has to be merged first: pass model.merge_and_unload().")
+                raise ValueError("Merge the adapter first: pass model.merge_and_unload().")
             raise ValueError(
                 f"{type(self.model).__name__} selects no rationale. Train a rationale classifier from its encoder: "
                 "RationaleForSequenceClassification.from_encoder_pretrained(…)."
@@ -60,12 +60,12 @@ class RationaleClassificationPipeline(Pipeline):
         Args:
             inputs (`str`, `dict`, or a list, generator or dataset of them): texts, or pairs
                 `{"text": query, "text_pair": document}`, of which only words of the document are selected.
-            batch_size (`int`, *optional*): texts to run at once.
-            rationale_ratio (`float`, *optional*): a budget: the best-scored share of each text's tokens (words, where
-                the model selects by word).
-            rationale_top_k (`int`, *optional*): a budget: so many tokens (words).
+            batch_size (`int`, *optional*): the number of texts in a batch.
+            rationale_ratio (`float`, *optional*): a budget: the share of each text's tokens (or words, if the model
+                selects words) with the best scores.
+            rationale_top_k (`int`, *optional*): a budget: the number of tokens (words) to select.
             rationale_threshold (`float`, *optional*): select from this score on, instead of the model's threshold.
-            top_k (`int`, *optional*): return the so many most probable labels, best first, as a list.
+            top_k (`int`, *optional*): return this number of most probable labels, best first, as a list.
 
         Returns:
             for every text a dict: `label`, its probability `score`, `rationale` (spans in the order of the text, with
@@ -205,18 +205,18 @@ def _continues_letter(character: str) -> bool:
 def _check_text(text: str | dict[str, str], name: str):
     if isinstance(text, dict):
         if set(text) != {"text", "text_pair"}:
-            raise ValueError(f"{name}: a pair has the keys 'text' and 'text_pair'; got {sorted(text)}")
+            raise ValueError(f"{name}: a pair must have the keys 'text' and 'text_pair', but has {sorted(text)}")
         for key, part in text.items():
             _check_text(part, f"{name}, {key}")
         return
     if not isinstance(text, str):
-        raise TypeError(f"{name} is not a string but of type {type(text).__name__}: {text!r:.80}")
+        raise TypeError(f"{name} must be a string, but is of type {type(text).__name__}: {text!r:.80}")
     if not text.strip():
-        raise ValueError(f"{name} is blank: there is nothing to select from. Leave it out.")
+        raise ValueError(f"{name} is blank, so nothing can be selected. Leave it out.")
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise ValueError(
-            f"{name} is no valid Unicode ({error.reason} at character {error.start}). Mend it with "
+            f"{name} is not valid Unicode ({error.reason} at character {error.start}). Mend it with "
             "text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')."
         ) from None
