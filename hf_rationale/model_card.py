@@ -9,13 +9,13 @@ import time
 from dataclasses import fields
 from pathlib import Path
 from pprint import pformat
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import transformers
 from datasets import Dataset
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
-from transformers import TrainerCallback, pipeline
+from transformers import Trainer, TrainerCallback, pipeline
 
 from .data import CORPORA
 from .metrics import LABELS
@@ -23,10 +23,6 @@ from .modeling.base import RationalePreTrainedModel
 from .reading import evaluation_mode
 from .training_args import RationaleTrainingArguments
 
-
-if TYPE_CHECKING:
-    from .report import RationaleReport
-    from .trainer import RationaleTrainer
 
 CARD_NAME = "README.md"
 PIPELINE_TASK = "rationale-classification"
@@ -49,12 +45,12 @@ class ModelCardCallback(TrainerCallback):
         trainer: the trainer.
     """
 
-    def __init__(self, trainer: RationaleTrainer):
+    def __init__(self, trainer: Trainer):
         self.trainer = trainer
         self.training_seconds: float | None = None
         self.metrics: dict[str, dict[str, float]] = {}
         self.datasets: dict[str, Dataset] = {}
-        self.report: RationaleReport | None = None
+        self.report: Any = None
         self._started: float | None = None
 
     def on_train_begin(self, args, state, control, **kwargs):
@@ -72,8 +68,8 @@ class ModelCardCallback(TrainerCallback):
         self.datasets[split] = dataset
         self._update()
 
-    def add_report(self, report: RationaleReport):
-        """Show the scores of [`evaluate_rationales`], with their intervals, instead of the trainer's own."""
+    def add_report(self, report: Any):
+        """Show the scores of a [`RationaleReport`], with their intervals, instead of the trainer's own."""
         self.report = report
         self._update()
 
@@ -178,7 +174,7 @@ def _device_name() -> str:
     return f"{threads} CPU thread{'s' * (threads > 1)}"
 
 
-def _example_output(trainer: RationaleTrainer, example: str | dict[str, str]) -> str:
+def _example_output(trainer: Trainer, example: str | dict[str, str]) -> str:
     model = trainer.accelerator.unwrap_model(trainer.model)
     with evaluation_mode(model), torch.no_grad():
         pipe = pipeline(PIPELINE_TASK, model=model, tokenizer=trainer.processing_class, device=model.device)
@@ -208,7 +204,7 @@ def _row_name(metric: str) -> str:
     return f"token micro {name}" if name in ("precision", "recall", "f1") else name.replace("_", " ")
 
 
-def _report_scores(report: RationaleReport) -> list[tuple[str, float, str]]:
+def _report_scores(report: Any) -> list[tuple[str, float, str]]:
     rows = {name: (value, interval) for name, (value, interval) in report.table().items() if value is not None}
     return [(label, rows[name][0], show_interval(rows[name][1])) for name, label in LABELS.items() if name in rows]
 
@@ -225,7 +221,7 @@ def _encoder_name(config) -> str:
     return " and ".join(dict.fromkeys(names)) or config.model_type
 
 
-def _hyperparameters(trainer: RationaleTrainer, config, args: RationaleTrainingArguments) -> dict[str, Any]:
+def _hyperparameters(trainer: Trainer, config, args: RationaleTrainingArguments) -> dict[str, Any]:
     common = {field.name for field in fields(RationaleTrainingArguments)}
     split = config.model_type == "plmr"
     values = {

@@ -30,19 +30,11 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
 def imports_of(path: Path) -> list[str]:
-    """The parts of this package (folders, or modules beside them) that a module imports, except for type checkers."""
+    """The parts of this package (folders, or modules beside them) that a module imports."""
     package = ["hf_rationale", *path.relative_to(PACKAGE).parts[:-1]]
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    ignored = {
-        id(node)
-        for block in ast.walk(tree)
-        if isinstance(block, ast.If) and "TYPE_CHECKING" in ast.dump(block.test)
-        for node in ast.walk(block)
-    }
     names = []
     for node in ast.walk(tree):
-        if id(node) in ignored:
-            continue
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):

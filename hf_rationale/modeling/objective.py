@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 from torch.nn import functional as F
+from transformers import PreTrainedModel
 
 from .configuration import RationaleBaseConfig
 from .outputs import Prediction, RationaleClassifierOutput, RationaleInputs, Selection
 from .selection import Units
 
 
-if TYPE_CHECKING:
-    from .base import RationalePreTrainedModel
-
 # (model, inputs, selection) -> the predictor's output, and what the players pay for the rationale, by name.
-Game = Callable[["RationalePreTrainedModel", RationaleInputs, Selection], tuple[Prediction, dict[str, torch.Tensor]]]
+Game = Callable[[PreTrainedModel, RationaleInputs, Selection], tuple[Prediction, dict[str, torch.Tensor]]]
 
 
 def cross_entropy_game(
-    model: RationalePreTrainedModel, inputs: RationaleInputs, selection: Selection
+    model: PreTrainedModel, inputs: RationaleInputs, selection: Selection
 ) -> tuple[Prediction, dict[str, torch.Tensor]]:
     """CE(P(z), y), the same for both players; no losses if there are no labels."""
     prediction = model.predict(inputs, selection.mask)
@@ -31,7 +28,7 @@ def cross_entropy_game(
 
 
 def objective(
-    model: RationalePreTrainedModel,
+    model: PreTrainedModel,
     inputs: RationaleInputs,
     selection: Selection,
     sparsity: float | None = None,
@@ -131,7 +128,7 @@ def coherence(mask: torch.Tensor, units: Units) -> torch.Tensor:
 
 
 def full_text_terms(
-    model: RationalePreTrainedModel,
+    model: PreTrainedModel,
     inputs: RationaleInputs,
     selection: Selection,
     logits: torch.Tensor,
