@@ -126,7 +126,7 @@ def test_the_audit_is_in_one_precision(tmp_path, monkeypatch):
     assert precisions == {True: {True}, False: {True}}  # while the attacker is trained, and when it is measured
 
 
-def test_choosing_a_checkpoint_of_the_attacker_is_told(tmp_path):
+def test_choosing_a_checkpoint_of_the_attacker_raises(tmp_path):
     model, tokenizer = a_model(tmp_path)
     args = attack_args(tmp_path, eval_strategy="epoch", save_strategy="epoch", load_best_model_at_end=True)
     with pytest.raises(ValueError, match="load_best_model_at_end=False"):
@@ -190,7 +190,7 @@ def test_the_predictor_reads_without_dropout_and_the_attacker_samples(tmp_path, 
     assert not torch.equal(*masks)
 
 
-def test_texts_without_labels_are_told(tmp_path):
+def test_texts_without_labels_raise(tmp_path):
     model, tokenizer = a_model(tmp_path)
     unlabelled = toy_reviews(8).remove_columns(["label", "rationale"])
     with pytest.raises(ValueError, match="evaluation set has no column 'label'"):

@@ -43,7 +43,7 @@ def test_of_pairs_only_the_second_segment_has_words(word_pieces):
     assert row["rationale"] == [-1, -1]
 
 
-def test_over_long_texts_are_cut_and_told(word_pieces, caplog):
+def test_over_long_texts_are_cut_with_a_warning(word_pieces, caplog):
     words = [["the"] * 10, ["the"] * 4, ["the"] * 5]
     query = [["was", "the", "beer", "fresh"]] * 3
     alone = encoded(word_pieces, 6, tokens=words, rationale=[[1] * 10, [1] * 4, [1] * 5])
@@ -124,7 +124,7 @@ def test_the_collator_marks_padding_where_the_texts_have_no_attention_mask():
     assert torch.equal(collate(list(dataset.remove_columns("attention_mask")))["attention_mask"], expected)
 
 
-def test_a_tokenizer_without_padding_is_told():
+def test_a_tokenizer_without_padding_raises():
     tokenizer = BACKBONES["gru"](0.0)[1]
     dataset = encode_rationale_dataset(toy_reviews(2), tokenizer)
     tokenizer.pad_token = None

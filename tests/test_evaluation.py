@@ -273,7 +273,7 @@ def test_the_command_names_eraser_s_instances_as_eraser_does(tmp_path):
     assert all(set(line["classification_scores"]) == {"NEG", "POS"} for line in lines)
 
 
-def test_an_aspect_that_is_not_there_is_told_without_a_traceback(tmp_path, capsys):
+def test_an_unknown_aspect_is_an_error_without_a_traceback(tmp_path, capsys):
     with pytest.raises(SystemExit):
         cli.main(
             ["evaluate", "model", "--dataset", "aspect_reviews", "--aspect", "smell", "--output_dir", str(tmp_path)]

@@ -341,7 +341,7 @@ class TestEveryModel:
         with torch.no_grad():
             assert full(**batch).logits.isfinite().all()
 
-    def test_arguments_that_there_are_not_are_told(self, case: ModelCase):
+    def test_unknown_arguments_raise(self, case: ModelCase):
         model, batch = case.model(), case.batch(random_texts(4))
         with pytest.raises(TypeError, match="has no argument rationale_rato"):
             model(**batch, rationale_rato=0.1)
