@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from common import ENCODERS, rationale_model
+from common import ENCODERS, plmr_model, rationale_model
 from torch import nn
 from transformers import AutoModel
 
@@ -168,3 +168,32 @@ def test_attention_dropout_keeps_hidden_tokens_hidden(attention_inputs):
         outputs.append(attend(query, key, values, visible, dropout=0.5))
     torch.testing.assert_close(*outputs, atol=0, rtol=0)
     assert (outputs[0] != attend(query, key, value, visible)).any()
+
+
+@pytest.mark.parametrize("make", [rationale_model, plmr_model], ids=["two players", "plmr"])
+@pytest.mark.parametrize("encoder", ["bert", "modernbert", "mpnet"])
+def test_attention_weights_are_returned_before_and_after_training(encoder: str, make):
+    model = make(encoder, special_token_ids=[0, 1, 2]).eval()
+    ids = torch.randint(5, 20, (2, 8))
+    mask = torch.tensor([[1, 0, 1, 1, 0, 0, 1, 0], [0, 1, 0, 0, 1, 1, 0, 0]])
+
+    def weights() -> tuple[torch.Tensor, ...]:
+        with torch.no_grad():
+            return model(ids, rationale_mask=mask, output_attentions=True).attentions
+
+    before = weights()
+    assert len(before) == model.reader.config.num_hidden_layers or make is plmr_model
+    for layer in before:
+        assert layer.shape == (2, 2, 8, 8)
+        hidden = (mask == 0)[:, None, None, :].expand_as(layer)
+        assert not layer[hidden].any()
+        seen = layer.sum(-1)[mask.bool()[:, None, :].expand(2, 2, 8)]
+        torch.testing.assert_close(seen, torch.ones_like(seen))
+    model.train()
+    model(ids, labels=torch.tensor([0, 1])).loss.backward()
+    model.eval()
+    for one, other in zip(weights(), before, strict=True):
+        torch.testing.assert_close(one, other, atol=0, rtol=0)
+    with torch.no_grad():
+        with_weights = model(ids, rationale_mask=mask, output_attentions=True).logits
+        torch.testing.assert_close(with_weights, model(ids, rationale_mask=mask).logits, atol=1e-5, rtol=0)

@@ -127,14 +127,14 @@ def test_what_is_cut_off_is_not_read(tmp_path):
     assert report.texts == gold_against_selected(model, texts, tokenizer, **read).texts == 1
     loss = -math.log(reads(model, tokenizer, ["lovely"] * 3, {0})[1])
     assert report.loss == [pytest.approx(loss, abs=1e-5)]
-    with pytest.raises(ValueError, match="lies beyond max_length"):
+    with pytest.raises(ValueError, match="lie beyond max_length"):
         gold_replacement(model, texts.select([1]), tokenizer, **read)
 
 
 @pytest.mark.parametrize("share", [-0.5, 1.5])
 def test_shares_outside_of_the_unit_interval_are_refused(tmp_path, share):
     model, tokenizer = a_model(tmp_path, "gru")
-    with pytest.raises(ValueError, match=r"kept are shares in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"kept must be shares in \[0, 1\]"):
         gold_replacement(model, toy_reviews(4), tokenizer, kept=(share,))
 
 

@@ -116,7 +116,7 @@ def test_another_model_s_report_is_neither_taken_nor_lost(tmp_path, change):
         model.config.rationale_threshold = 0.123
     else:
         options["max_length"] = 5
-    with pytest.raises(ValueError, match=r"report of another model, other texts or another max_length\. Move it away"):
+    with pytest.raises(ValueError, match=r"report of another model, of other data or of another max_length\. Move it"):
         evaluate_rationales(model, texts, tokenizer, tmp_path / "report", **options)
     assert (tmp_path / "report" / "report.json").read_bytes() == before
 
@@ -149,7 +149,7 @@ def test_a_model_that_selects_nothing_is_measured_all_the_same(tmp_path):
     model.config.rationale_threshold = 1.0
     report = evaluate_rationales(model, toy_reviews(6), tokenizer, tmp_path / "report")
     assert report.sections["lipschitz"] == {
-        "not measured": "The model selects nothing in any text, so that its predictor reads nothing."
+        "not measured": "The model selects nothing in any text, so its predictor reads nothing."
     }
     assert report.sections["plausibility"]["scores"]["token_micro"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0}
     assert sorted(path.name for path in (tmp_path / "report").iterdir()) == FILES

@@ -249,3 +249,20 @@ def test_a_kind_of_input_can_be_registered_with_the_auto_classes(tmp_path):
     KINDS["vectors"].model().save_pretrained(tmp_path)
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
     assert isinstance(loaded, RationaleForVectorsClassification)
+
+
+@torch.no_grad()
+def test_given_units_are_selected_as_a_whole_and_count_their_words():
+    """Sentences of 2 and 4 words, of which some are two tokens: `unit_ids` and `word_ids` are separate inputs."""
+    model = rationale_model("bert", special_token_ids=[0, 1, 2, 3], sparsity=0.3).eval()
+    ids = torch.tensor([[1, 9, 8, 7, 6, 5, 9, 8, 7, 2]])
+    word_ids = torch.tensor([[-1, 0, 0, 1, 2, 3, 4, 4, 5, -1]])
+    unit_ids = torch.tensor([[-1, 0, 0, 0, 1, 1, 1, 1, 1, -1]])
+    batch = {"input_ids": ids, "word_ids": word_ids, "unit_ids": unit_ids}
+    units = model.prepare(**batch).units
+    assert units.weights[units.first].tolist() == [2, 4]
+    assert torch.equal(model.prepare(**batch).mark_ids, word_ids)
+    mask = model(**batch, rationale_top_k=1).rationale_mask[0]
+    assert mask.tolist() in ([0, 1, 1, 1, 0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 1, 1, 1, 1, 1, 0])
+    output = model(**batch, rationale_top_k=1, labels=torch.tensor([0]))
+    assert float(output.losses["sparsity"]) == pytest.approx(2 / 6 if mask[1] else 4 / 6)

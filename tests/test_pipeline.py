@@ -402,7 +402,7 @@ BAD_TEXTS = {
     "a pair with other keys": ({"query": "a", "document": "b"}, ValueError, "a pair must have the keys 'text' and"),
     "half a pair": ({"text": "a"}, ValueError, "a pair must have the keys 'text' and"),
     "a pair with a blank": ({"text": "a", "text_pair": " "}, ValueError, "text_pair is blank"),
-    "a pair with None": ({"text": None, "text_pair": "b"}, TypeError, "text is not a string"),
+    "a pair with None": ({"text": None, "text_pair": "b"}, TypeError, "text must be a string"),
 }
 
 
@@ -447,7 +447,7 @@ def test_bad_arguments_are_named(bert_pipe, arguments: dict, error: type, messag
 def test_an_adapter_is_to_be_merged_first(bert_pipe):
     adapter = LoraConfig(task_type="SEQ_CLS", target_modules=["query"])
     model = get_peft_model(copy.deepcopy(bert_pipe.model), adapter)
-    with pytest.raises(ValueError, match=r"merged first.*merge_and_unload"):
+    with pytest.raises(ValueError, match=r"Merge the adapter first.*merge_and_unload"):
         pipeline("rationale-classification", model=model, tokenizer=bert_pipe.tokenizer)
 
 
