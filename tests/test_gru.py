@@ -206,3 +206,14 @@ def test_special_tokens_among_the_word_vectors(tmp_path):
     looked_up = model.embeddings(torch.tensor(tokenizer("the cat")["input_ids"]))
     assert looked_up.tolist() == [[1, 2, 3], [4, 5, 6]]
     assert model.embeddings.weight[tokenizer.pad_token_id].tolist() == [0, 0, 0]
+
+
+def test_a_folder_with_the_old_model_type_loads(tmp_path):
+    model = GruModel(GruConfig(vocab_size=20, embedding_size=4, hidden_size=6)).eval()
+    model.save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(path.read_text().replace("rationale_gru", "gru"))
+    loaded = GruModel.from_pretrained(tmp_path)
+    assert loaded.config.model_type == "rationale_gru"
+    ids = torch.tensor([[3, 4, 5]])
+    torch.testing.assert_close(loaded(ids).last_hidden_state, model(ids).last_hidden_state)

@@ -36,6 +36,10 @@ class GruConfig(PreTrainedConfig):
     pad_token_id: int | None = 0
     initializer_range: float = 0.1
 
+    def __post_init__(self, **kwargs):
+        kwargs.pop("model_type", None)  # folders that earlier versions saved have another one
+        super().__post_init__(**kwargs)
+
     def validate_hidden_size(self):
         """Raises `ValueError` if the two directions cannot have the same width."""
         if self.hidden_size <= 0 or self.hidden_size % 2:
