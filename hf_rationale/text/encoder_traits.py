@@ -12,9 +12,9 @@ class EncoderTraits:
     r"""
     Args:
         positions (`str`, *optional*):
-            How the encoder can be run on a part of a text's tokens, so that the result is that of masked attention:
-            `"absolute"`, because `position_ids` say where the tokens stood; `"windowed"`, because `position_ids` and
-            attention masks do; `"relative"`, because a bias of the attention weights does. None if it cannot.
+            How the encoder learns the places of the tokens if it runs on the visible tokens only: `"absolute"` by
+            `position_ids`, `"windowed"` by `position_ids` and attention masks, `"relative"` by a bias of the attention
+            weights. None if it cannot run on a part of the tokens with the result of masked attention.
         splits (`bool`, *optional*, defaults to `False`):
             Whether the encoder can be split by depth (PLMR): its layers stand in one list, and its forward does
             nothing between them.
