@@ -14,7 +14,7 @@ from transformers.utils import cached_file
 from .configuration import RationaleBaseConfig
 from .objective import objective as rnp_objective
 from .outputs import Prediction, RationaleClassifierOutput, RationaleInputs, Selection
-from .selection import SAMPLERS, budget_mask, check_budget, threshold_mask
+from .selection import SAMPLERS, Units, budget_mask, check_budget, threshold_mask
 
 
 # Saved next to a PEFT adapter. It cannot be called config.json, or transformers would look for full weights there.
@@ -84,7 +84,7 @@ class RationalePreTrainedModel(PreTrainedModel):
         """The share of each input that every stage of extraction should keep. The last one is `sparsity`."""
         return [sparsity]
 
-    def decode(self, scores: torch.Tensor, units, threshold: float) -> torch.Tensor:
+    def decode(self, scores: torch.Tensor, units: Units, threshold: float) -> torch.Tensor:
         """The mask of scores (batch, positions) at a threshold, at evaluation and for its calibration."""
         return threshold_mask(scores, units, threshold)
 

@@ -186,9 +186,9 @@ def budget_mask(
 ) -> torch.Tensor:
     r"""
     Select the units of each input that have the highest scores (batch, positions): `top_k` of them, or the share
-    `ratio` of the input's weight. A unit is taken if at least half of it fits into the share. For units of equal weight, this
-    rounds their number to the nearest integer. At least one unit is selected, and none at a ratio of 0. Among
-    equal scores the first wins.
+    `ratio` of the input's weight. A unit is taken if at least half of it fits into the share. For units of equal
+    weight, this rounds their number to the nearest integer. At least one unit is selected, and none at a ratio of 0.
+    Among equal scores the first wins.
 
     Args:
         ratio (`float` or `torch.FloatTensor` of shape `(batch, 1)`): the share.
@@ -220,8 +220,8 @@ def calibrate_threshold(
     inputs: Iterable[tuple[torch.Tensor, Units]], sparsity: float, decode: Decoder = threshold_mask
 ) -> float:
     r"""
-    The threshold at which `decode` selects the share `sparsity` of the weight of all units. The shares of single inputs
-    can differ. The threshold lies midway between two scores, so that rounding does not change what is selected.
+    The threshold at which `decode` selects the share `sparsity` of the weight of all units. The shares of single
+    inputs can differ. The threshold lies midway between two scores, so that rounding does not change what is selected.
 
     Args:
         inputs: scores (batch, positions) and units of all batches.
