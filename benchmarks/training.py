@@ -42,9 +42,6 @@ from torch.profiler import profile, record_function
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trainer, set_seed
 
 from hf_rationale import (
-    METHODS as REGISTERED,
-)
-from hf_rationale import (
     A2ITrainer,
     GruModel,
     N2RTrainer,
@@ -53,6 +50,7 @@ from hf_rationale import (
     encode_rationale_dataset,
     load_rationale_dataset,
 )
+from hf_rationale.methods import METHODS as REGISTERED
 from hf_rationale.methods.a2i import attacked_labels
 from hf_rationale.methods.n2r import log_norm
 from hf_rationale.modeling.objective import compactness

@@ -5,28 +5,14 @@ Importing this package registers its models with the Auto classes and its pipeli
 
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
+from . import methods
 from .compat import PIPELINE_REGISTRY
 from .data import load_rationale_dataset
 from .encoders.configuration_gru import GruConfig
 from .encoders.modeling_gru import GruModel
 from .encoders.tokenization_word_level import word_level_tokenizer
 from .evaluation import evaluate_rationales
-from .methods import (
-    METHODS,
-    A2ITrainer,
-    FRTrainer,
-    N2RArguments,
-    N2RMMITrainer,
-    N2RTrainer,
-    NIRArguments,
-    NIRTrainer,
-    PLMRArguments,
-    PLMRTrainer,
-    RNPTrainer,
-    VERArguments,
-    VERTrainer,
-    compose,
-)
+from .methods import *  # noqa: F403  what is registered there is exported here
 from .modeling.outputs import RationaleClassifierOutput
 from .text.collator import RationaleDataCollator
 from .text.configuration_plmr import PlmrConfig
@@ -56,21 +42,11 @@ PIPELINE_REGISTRY.register_pipeline(
 del RationaleClassificationPipeline._registered_impl
 
 __all__ = [
-    "METHODS",
-    "A2ITrainer",
-    "FRTrainer",
+    *methods.__all__,
     "GruConfig",
     "GruModel",
-    "N2RArguments",
-    "N2RMMITrainer",
-    "N2RTrainer",
-    "NIRArguments",
-    "NIRTrainer",
-    "PLMRArguments",
-    "PLMRTrainer",
     "PlmrConfig",
     "PlmrForSequenceClassification",
-    "RNPTrainer",
     "RationaleClassificationPipeline",
     "RationaleClassifierOutput",
     "RationaleConfig",
@@ -78,10 +54,7 @@ __all__ = [
     "RationaleForSequenceClassification",
     "RationaleTrainer",
     "RationaleTrainingArguments",
-    "VERArguments",
-    "VERTrainer",
     "__version__",
-    "compose",
     "encode_rationale_dataset",
     "evaluate_rationales",
     "load_rationale_dataset",

@@ -142,8 +142,8 @@ def card_of(callback: ModelCardCallback, folder: Path, **metadata) -> ModelCard:
         if args.load_best_model_at_end
         else "the last one",
         threshold=f"{config.rationale_threshold:.4f}",
-        measured=measured,
-        count=f"{len(callback.datasets[measured]):,}" if measured else "",
+        measured=f"the {measured} set" if measured else "the evaluated data",
+        count=f"{report.about['texts'] if report else len(callback.datasets[measured]):,}" if scores else "",
         scores=[(label, f"{value:.4f}", interval) for label, value, interval in scores],
         gold_share=next((f"{value:.4f}" for label, value, _ in scores if label.startswith("gold sparsity")), None),
         has_gold=any(label.startswith("rationale F1") for label, _, _ in scores),

@@ -91,7 +91,7 @@ class RationaleTrainer(Trainer):
                     f"{type(self).__name__} needs a model with {name}={value}, but {type(model).__name__} has "
                     f"{name}={getattr(model.config, name, False)}. "
                     + (
-                        "A PlmrForSequenceClassification is split by depth; other models are not."
+                        "Make the model with PlmrForSequenceClassification.from_encoder_pretrained(…)."
                         if name == "split_by_depth"
                         else f"Make the model with from_encoder_pretrained(…, {name}={value})."
                     )

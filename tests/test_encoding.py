@@ -153,3 +153,14 @@ def test_examples_without_labels_or_words(tokenizer):
     assert "labels" not in RationaleDataCollator(tokenizer)(list(dataset))
     bare = RationaleDataCollator(tokenizer)(list(dataset.select_columns(["input_ids", "attention_mask"])))
     assert set(bare) == {"input_ids", "attention_mask"}
+
+
+def test_encoding_leaves_the_tokenizer_as_it_was(word_pieces):
+    """Even if a user has set truncation and padding."""
+    texts = Dataset.from_dict({"tokens": [["the", "beer", "was", "served"]], "query": [["was", "it"]]})
+    for prepare in (lambda backend: None, lambda backend: (backend.enable_truncation(5), backend.enable_padding())):
+        prepare(word_pieces.backend_tokenizer)
+        before = word_pieces.backend_tokenizer.to_str()
+        encoded = encode_rationale_dataset(texts, word_pieces, max_length=8)
+        assert word_pieces.backend_tokenizer.to_str() == before
+        assert len(encoded["input_ids"][0]) == 8

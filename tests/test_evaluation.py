@@ -202,7 +202,7 @@ def test_unknown_sections_and_texts_without_words(tmp_path):
         evaluate_rationales(model, toy_reviews(4), tokenizer, sections=["speed"])
     texts = Dataset.from_dict({"text": ["lovely", "stale"], "label": [1, 0]})
     report = evaluate_rationales(model, texts, tokenizer, tmp_path / "report")
-    assert "not measured" in report.sections["failure_rate"]
+    assert "column 'tokens'" in report.sections["failure_rate"]["not measured"]
     assert "accuracy" in report.sections["classification"]
     assert not (tmp_path / "report" / "predictions.jsonl").exists()
 

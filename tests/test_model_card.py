@@ -66,6 +66,17 @@ def test_a_report_brings_intervals_and_faithfulness(trainer, tmp_path):
     assert "| comprehensiveness (AOPC) |" in card
 
 
+def test_a_report_alone_is_shown(trainer, tmp_path):
+    trainer.save_model()
+    report = evaluate_rationales(
+        trainer.model, toy_reviews(9, seed=2), trainer.processing_class, sections=("classification",)
+    )
+    trainer.model_card.add_report(report)
+    card = card_of(tmp_path)
+    assert "On the evaluated data of 9 texts." in card
+    assert rows_of(card)["accuracy"] == f"{report.table()['accuracy'][0]:.4f}"
+
+
 def test_checkpoints_have_no_card(tmp_path):
     make_trainer(tmp_path, save_strategy="epoch", eval_strategy="epoch").train()
     assert list(tmp_path.glob("checkpoint-*")) and not list(tmp_path.glob("checkpoint-*/README.md"))

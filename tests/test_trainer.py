@@ -289,6 +289,12 @@ def test_gradient_checkpointing_changes_nothing(tmp_path):
     assert_close(checkpointed[2], plain[2])
 
 
+def test_gradient_checkpointing_of_a_gru_raises(tmp_path):
+    """It has no layers to compute again, so the flag would silently have no effect."""
+    with pytest.raises(ValueError, match="does not support gradient checkpointing"):
+        make_trainer(tmp_path, "rnp", "gru", gradient_checkpointing=True).train()
+
+
 # --- Choosing the checkpoint, calibrating the threshold --------------------------------------------------------------
 
 BY_EPOCH = {"eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True}

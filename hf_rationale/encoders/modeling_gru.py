@@ -64,7 +64,8 @@ class GruModel(GruPreTrainedModel):
 
     def freeze_as_configured(self):
         """Freeze the word vectors if the configuration says so. Loading replaces parameters by trainable ones."""
-        self.embeddings.weight.requires_grad_(not self.config.freeze_embeddings)
+        if self.config.freeze_embeddings:
+            self.embeddings.weight.requires_grad_(False)
 
     def get_input_embeddings(self) -> nn.Embedding:
         return self.embeddings

@@ -3,14 +3,13 @@
 # No `from __future__ import annotations` here: `@strict` checks no type that is written as a string.
 
 from huggingface_hub.dataclasses import strict
-from transformers import CONFIG_MAPPING, PreTrainedConfig
+from transformers import PreTrainedConfig
 
 from .selection import SAMPLERS
 
 
 # Fields of earlier versions that are training arguments now. Configurations that hold them still load.
 MOVED_TO_TRAINING_ARGUMENTS = ("full_text_weight", "match_weight", "match_base")
-RENAMED_MODEL_TYPES = {"gru": "rationale_gru"}
 
 
 @strict
@@ -61,14 +60,6 @@ class RationaleBaseConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs):
         for name in MOVED_TO_TRAINING_ARGUMENTS:
             kwargs.pop(name, None)
-        for key in self.sub_configs:
-            value = getattr(self, key)
-            if isinstance(value, dict):
-                model_type = value.get("model_type")
-                model_type = RENAMED_MODEL_TYPES.get(model_type, model_type)
-                if model_type not in CONFIG_MAPPING:
-                    raise ValueError(f"{key} has an unknown model_type: {model_type!r}")
-                setattr(self, key, CONFIG_MAPPING[model_type](**{**value, "model_type": model_type}))
         super().__post_init__(**kwargs)
 
     @classmethod

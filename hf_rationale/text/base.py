@@ -80,6 +80,7 @@ class RationaleTextModel(RationalePreTrainedModel):
 
     def prepare_reader(self):
         """Give the predictor's encoder the attention that can be masked. Raises `ValueError` if it has none."""
+        self.supports_gradient_checkpointing = any(one.supports_gradient_checkpointing for one in self.encoders)
         if self.config.masking != "attention":
             return
         if not supports_masked_attention(self.reader):

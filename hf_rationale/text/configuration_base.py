@@ -3,8 +3,13 @@
 # No `from __future__ import annotations` here: `@strict` checks no type that is written as a string.
 
 from huggingface_hub.dataclasses import strict
+from transformers import CONFIG_MAPPING
 
 from ..modeling.configuration import RationaleBaseConfig
+
+
+# Model types of earlier versions. Configurations with these encoders still load.
+RENAMED_MODEL_TYPES = {"gru": "rationale_gru"}
 
 
 @strict
@@ -26,6 +31,17 @@ class RationaleTextConfig(RationaleBaseConfig):
     selection_level: str = "token"
     special_token_ids: list[int] | None = None
     pad_token_id: int | None = None
+
+    def __post_init__(self, **kwargs):
+        for key in self.sub_configs:
+            value = getattr(self, key)
+            if isinstance(value, dict):
+                model_type = value.get("model_type")
+                model_type = RENAMED_MODEL_TYPES.get(model_type, model_type)
+                if model_type not in CONFIG_MAPPING:
+                    raise ValueError(f"{key} has an unknown model_type: {model_type!r}")
+                setattr(self, key, CONFIG_MAPPING[model_type](**{**value, "model_type": model_type}))
+        super().__post_init__(**kwargs)
 
     def validate_selection_level(self):
         """Raises `ValueError` if there is no such level."""
