@@ -1,14 +1,14 @@
-"""The papers' experiments that train models, or compare several, on beer reviews; numbers and figures into a folder.
+"""Repeat the papers' experiments that train models, or that compare several, on beer reviews.
 
     python benchmarks/diagnostics.py random_patterns --data data      # A2I, figure 3
     python benchmarks/diagnostics.py selection_change --data data     # VER, figure 2 (a), for RNP and VER
     python benchmarks/diagnostics.py cross_aspect --data data --models "outputs/real_data/beer-{aspect}/rnp-seed0"
     python benchmarks/diagnostics.py homogeneity --data data --encoder sentence-transformers/all-MiniLM-L6-v2
 
-The first two train a GRU over GloVe 100d on the reviews of one aspect; the third takes models that
-`benchmarks/real_data.py` has trained, one for each aspect, and asks them for the labels of the validation texts of all
-aspects (PLMR, figure 3, which has classifiers of the full text); the last takes a pretrained encoder (PLMR, figure 4).
-What a finished model alone can show is in the report of `hf-rationale evaluate`.
+The numbers and the figures go to a folder. The first two experiments train a GRU over GloVe 100d on the reviews of one
+aspect. The third takes one model of `benchmarks/real_data.py` for each aspect, and predicts the labels of the
+validation texts of all aspects (PLMR, figure 3, which uses classifiers of the full text). The last takes a pretrained
+encoder (PLMR, figure 4). Experiments that need a single trained model are in the report of `hf-rationale evaluate`.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from hf_rationale.diagnostics import SelectionChange, cross_aspect, homogeneity,
 
 
 ASPECTS = ("appearance", "aroma", "palate")
-TEXTS = 64  # whose selection is watched
+TEXTS = 64  # the texts whose selection is compared from epoch to epoch
 
 
 def a_model(data: Path, sparsity: float, **options):
@@ -60,7 +60,7 @@ def arguments(options: argparse.Namespace, method: str = "rnp") -> RationaleTrai
 
 
 def show_random_patterns(options: argparse.Namespace):
-    """With a tenth of the words, as in the paper."""
+    """A2I, figure 3, with a tenth of the words selected as in the paper."""
     model, tokenizer = a_model(options.data, sparsity=0.1)
     beer = load_rationale_dataset("beer", options.data / "beer", options.aspect)
     report = random_patterns(model, arguments(options), beer["train"], beer["validation"], tokenizer)
@@ -95,7 +95,7 @@ def show_cross_aspect(options: argparse.Namespace):
 
 
 def show_homogeneity(options: argparse.Namespace):
-    """Of the annotated test texts."""
+    """PLMR, figure 4, on the annotated test texts."""
     encoder, tokenizer = AutoModel.from_pretrained(options.encoder), AutoTokenizer.from_pretrained(options.encoder)
     texts = load_rationale_dataset("beer", options.data / "beer", options.aspect)["test"]
     report = homogeneity(encoder, texts, tokenizer, max_length=256)

@@ -1,18 +1,21 @@
-"""How fast a decision with its rationale is, beside the plain classifier of the same encoder and post-hoc methods.
+"""Compare the speed of classification with a rationale to the plain classifier of the same encoder.
 
     python benchmarks/inference.py                                             # BERT-base size, random weights
     python benchmarks/inference.py --encoder path-or-hub-id --threads 2        # any other encoder's shape
     python benchmarks/inference.py --explain --encoder path-or-hub-id          # beside LIME, SHAP and their like
     python benchmarks/inference.py --device cuda --dtype bfloat16
 
-All models have the same encoder and attention backend and are in one process; speed does not depend on what weights
-say, so the heads are random, and selection has a budget. Every round runs each model once, in turns; after warm-up,
-the ratio is the median over rounds of the plain classifier's time over the model's (above 1: faster). `mixed`: the
-texts have between a quarter of the length and all of it, padded to the longest. Memory: the peak of a call above what
-was there before it. `bound`: what the ratio would be if each layer's cost were proportional to its tokens, and all
-else free. `--explain`: seconds a text, one at a time, of methods that explain the plain classifier afterwards, with
-their packages' defaults but for LIME (1,000 samples instead of 5,000), SHAP (200 evaluations instead of 500); needs
-`pip install lime shap captum`.
+All models have the same encoder and the same attention backend, and run in one process. Speed does not depend on the
+values of the weights, so the heads are random. Selection uses a budget. Each round runs every model once, in turns.
+
+- The ratio is the plain classifier's time divided by the model's, as the median over rounds after warm-up. Above 1,
+  the model is faster.
+- `mixed`: the lengths of the texts range from a quarter of the length to all of it. Texts are padded to the longest.
+- Memory is the peak of a call, less what was in use before it.
+- `bound` is the ratio if the cost of a layer were proportional to its tokens and everything else were free.
+- `--explain` measures post-hoc explanations of the plain classifier, in seconds for one text. The packages' defaults
+  are used, except for LIME (1,000 samples instead of 5,000) and SHAP (200 evaluations instead of 500). It needs
+  `pip install lime shap captum`.
 """
 
 import argparse
@@ -59,7 +62,7 @@ WORDS = (
 
 
 def models(options: argparse.Namespace) -> tuple[PreTrainedModel, dict[str, Callable], dict[str, float]]:
-    """The plain classifier; the models by name, each a function of a batch; and the bound of their ratios to it."""
+    """Return the plain classifier, the models by name as functions of a batch, and the bound of each ratio."""
     set_seed(0)
     config = BertConfig() if options.encoder is None else AutoConfig.from_pretrained(options.encoder)
     config.num_labels = 2
@@ -111,16 +114,16 @@ def seconds(call: Callable, batch: dict[str, torch.Tensor]) -> float:
 
 
 def peak_memory(call: Callable, batch: dict[str, torch.Tensor]) -> float:
-    """MiB above what was in use before the call."""
+    """Return the peak memory of a call in MiB, less what was in use before it."""
     gc.collect()
-    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what earlier calls have freed goes back, and is not there to be used
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # return freed memory, so that the call cannot reuse it unseen
     if batch["input_ids"].is_cuda:
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         call(**batch)
         return (torch.cuda.max_memory_allocated() - before) / 2**20
     before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here on
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     call(**batch)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10 - before / 2**20
 
@@ -149,7 +152,7 @@ def compare(options: argparse.Namespace):
 
 
 def explain(options: argparse.Namespace):
-    """Seconds a text of the rationale models, and of post-hoc explanations of the plain classifier."""
+    """Measure the seconds for one text of the rationale models and of post-hoc explanations."""
     import shap
     from captum.attr import LayerIntegratedGradients
     from lime.lime_text import LimeTextExplainer
@@ -181,7 +184,7 @@ def explain(options: argparse.Namespace):
 
     @torch.no_grad()
     def attention(text: str):
-        plain.set_attn_implementation("eager")  # the only one that returns weights
+        plain.set_attn_implementation("eager")  # the only attention that returns its weights
         output = plain(**encode([text]), output_attentions=True)
         plain.set_attn_implementation(options.attention)
         return output.attentions[-1].mean(1)[:, 0]

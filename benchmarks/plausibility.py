@@ -1,11 +1,11 @@
-"""How fast rationales are scored, beside a plain Python loop over documents, spans and tokens.
+"""Compare the speed of scoring rationales to a plain Python loop over documents, spans and tokens.
 
     python benchmarks/plausibility.py                                    # 10,000 documents of 300 tokens
     python benchmarks/plausibility.py --documents 1000 --tokens 500
 
-The loop is ERASER's definitions written down as sets of tokens and spans, with scikit-learn for the curves; both give
-the same numbers (`tests/test_rationale_scores.py`). Seconds are medians over rounds, in turns; memory is the peak of a
-call above its input, as tracemalloc counts it, for half the documents and for all of them.
+The loop follows ERASER's definitions with sets of tokens and spans, and uses scikit-learn for the curves. Both give
+the same numbers (`tests/test_rationale_scores.py`). Seconds are medians over rounds, in turns. Memory is the peak of a
+call without its input, as counted by tracemalloc, for half of the documents and for all of them.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from hf_rationale.metrics import rationale_scores
 
 
 def plain_loop(predictions: list[list[int]], references: list[list[int]], scores: list[list[float]]) -> dict:
-    """The metrics of [`rationale_scores`], one document, span and token at a time."""
+    """Compute the metrics of [`rationale_scores`] with one document, span and token at a time."""
     documents = range(len(references))
     spans = [[spans_of(document) for document in masks] for masks in (predictions, references)]
     tokens = [
@@ -90,7 +90,7 @@ def mean(values: list[float]) -> float:
 
 
 def random_documents(count: int, length: int, seed: int = 0) -> tuple[list, list, list]:
-    """Selections, annotations in spans of about five tokens, and scores, as lists."""
+    """Return random selections, annotations in spans of about five tokens, and scores, as lists."""
     rng = np.random.default_rng(seed)
     gold = np.repeat(rng.random((count, length // 5 + 1)) < 0.15, 5, axis=1)[:, :length]
     return (

@@ -1,14 +1,16 @@
-"""Train on real corpora, with every method and several seeds, and tabulate what came out.
+"""Train on real corpora with every method and several seeds, and print tables of the scores.
 
     python benchmarks/real_data.py --data data --jobs 2                                    # everything
     python benchmarks/real_data.py --data data --only tweets --methods rnp n2r --seeds 0   # a part of it
     python benchmarks/real_data.py --recorded --only tweets-minilm                         # what has been run
 
-Each run is `examples/train.py` in a process of its own, with one thread, as a user would type it, and leaves a line of
-scores in `--results`. What has its line there, or its `eval_results.json` in `--output`, is not run again, so that
-this can be stopped and started; to run all anew, name new ones. A table for each corpus goes to standard output; a row
-is the mean over the seeds, and the deviation where there is more than one. All methods have the same budget and
-settings; threshold and checkpoint are chosen on the validation set.
+Each run is `examples/train.py` in a process of its own, with one thread, and adds a line of scores to `--results`. A
+run that has a line there, or an `eval_results.json` in `--output`, is not repeated. So the script can be stopped and
+started again. To repeat all runs, name a new file and a new folder.
+
+The script prints one table for each corpus. A row is the mean over the seeds, with the standard deviation if there is
+more than one. All methods have the same budget and the same settings. The threshold and the checkpoint are chosen on
+the validation set.
 """
 
 import argparse
@@ -29,22 +31,23 @@ from tqdm import tqdm
 
 ROOT = Path(__file__).parent.parent
 RATEBEER = (
-    "Training and validation: RateBeer reviews in the file format of Lei et al. (2016), balanced, clear scores only, "
-    "the label weakly correlated with the scores of other aspects. It is not the BeerAdvocate training set of the "
-    "papers, which is not public any more: another site, a tenth of the size and half the length, so the figures of "
-    "the papers are not to be expected. Test: the annotated BeerAdvocate reviews (McAuley et al. 2012), nearly all of "
-    "them positive."
+    "Training and validation: RateBeer reviews in the file format of Lei et al. (2016). They are balanced, have clear "
+    "scores only, and the label is weakly correlated with the scores of other aspects. This is not the BeerAdvocate "
+    "training set of the papers, which is no longer public. It comes from another site, is a tenth of the size, and "
+    "its texts are half as long, so do not expect the figures of the papers. Test: the annotated BeerAdvocate reviews "
+    "(McAuley et al. 2012), nearly all of them positive."
 )
 GRU = "--encoder gru --vectors {data}/glove/glove.6B.100d.txt.gz"
 # Eased by default: see examples/train.py.
 MINILM = "--encoder {minilm} --use_cpu"
 MPNET = "--encoder {mpnet} --use_cpu"
 BEER = f"--dataset beer --data_dir {{data}}/beer --sparsity 0.15 --max_length 256 --data_description '{RATEBEER}'"
-EASED = "--full_text_weight 1 --initial_sparsity 0.6"  # an easy start; ours, not the papers'
+# Eases the start of training. It is ours, not the papers'.
+EASED = "--full_text_weight 1 --initial_sparsity 0.6"
 TWEETS = "--dataset tweets --data_dir {data}/tweets --sparsity 0.35"
 MOVIES = "--dataset movies --data_dir {data} --sparsity 0.2"
 BEER_GRU = f"{GRU} {BEER} {EASED} --per_device_train_batch_size 32 --num_train_epochs 8"
-# Over 800 words max-pooling saturates, and 1e-3 moves a mean-pooled GRU hardly at all.
+# Max-pooling saturates over 800 words, and a learning rate of 1e-3 hardly changes a mean-pooled GRU.
 MOVIES_GRU = (
     f"{GRU} {MOVIES} {EASED} --max_length 1024 --pooling mean --per_device_train_batch_size 16 --num_train_epochs 6 "
     """--learning_rate 3e-3 --learning_rate_mapping '{{"selector|classifier": 0.02}}'"""
@@ -53,12 +56,12 @@ HOTEL_GRU = (
     f"{GRU} --dataset hotel --data_dir {{data}}/hotel --aspect cleanliness --sparsity 0.12 --max_length 256 {EASED} "
     "--per_device_train_batch_size 32 --num_train_epochs 8"
 )
-# Of 512 tokens, attention dropout alone would take most of the time on a CPU.
+# With 512 tokens, attention dropout alone would take most of the time on a CPU.
 MOVIES_MINILM = (
     f"{MINILM} {MOVIES} --max_length 512 --per_device_train_batch_size 8 --num_train_epochs 3 "
     """--encoder_config '{{"attention_probs_dropout_prob": 0}}'"""
 )
-# The flags of examples/train.py, but for the method and the seed. The same for every method.
+# The flags of examples/train.py for each corpus, without the method and the seed.
 CORPORA = {
     "tweets": f"{GRU} {TWEETS} --num_train_epochs 6",
     "beer-appearance": f"{BEER_GRU} --aspect appearance",
@@ -95,7 +98,7 @@ def train(folder: Path, method: str, seed: int, flags: str):
     folder.mkdir(parents=True, exist_ok=True)
     command = [
         *(sys.executable, "examples/train.py", "--seed", str(seed)),
-        *shlex.split(f"{flags} --method {method}"),  # the method's own flags come last, and so override
+        *shlex.split(f"{flags} --method {method}"),  # flags of the method come last and override the others
         *("--output_dir", os.path.relpath(folder, ROOT), "--report_to", "none", "--logging_strategy", "epoch"),
     ]
     with open(folder / "log.txt", "w") as log:
@@ -175,7 +178,7 @@ def main():
 
 
 def methods_of(corpus: str, scores: Iterable[tuple[str, str, int]]) -> list[str]:
-    """What is run on a corpus where nothing else is asked for, and what else is among `scores`."""
+    """Return the methods to tabulate: those of the corpus, and any other that has `scores`."""
     methods = PRETRAINED_METHODS if corpus.endswith(("-minilm", "-mpnet")) else METHODS
     return list(dict.fromkeys([*methods, *(method for scored, method, _ in scores if scored == corpus)]))
 

@@ -1,17 +1,18 @@
-"""Which methods take the bait? Generated reviews in which a word that means nothing goes with the label.
+"""Measure which methods select a word that means nothing but is correlated with the label, in generated reviews.
 
     python benchmarks/spurious_token.py --jobs 2
 
-In training and validation "anyway" occurs in 95 % of the positive reviews and 5 % of the negative ones; in the test
-set it is independent of the label. The label is the opinion on one aspect; the words that decide it are known exactly.
-For every method and seed, `examples/train.py` trains a model, and then an attacker alone is trained against it
-(`hf_rationale.diagnostics.audit`). The table has, on the test set, mean and deviation over the seeds:
+In the training and validation sets, "anyway" occurs in 95 % of the positive reviews and in 5 % of the negative ones.
+In the test set it is independent of the label. The label is the opinion on one aspect, and the words that decide it
+are known. For every method and seed, `examples/train.py` trains a model. Then an attacker is trained against that
+model, which stays fixed (`hf_rationale.diagnostics.audit`). The table has the mean and the standard deviation over the
+seeds, on the test set:
 
-- the bait: the share of the reviews with the word in which it is selected;
-- rationale F1, and accuracy, where the correlation is broken; beside it the validation accuracy, where it holds;
-- the success rate of the attack, and of as many words chosen at random.
+- bait: the share of the reviews with the word in which it is selected;
+- rationale F1 and accuracy, where the correlation is broken, and the validation accuracy, where it holds;
+- the success rate of the attack, and of the same number of words chosen at random.
 
-Runs that have their results are not run again.
+A run that has its results is not repeated.
 """
 
 import argparse
@@ -65,7 +66,7 @@ def run(method: str, seed: int, output: Path) -> dict[str, float]:
 
 
 def attack(folder: Path, reviews, seed: int) -> dict[str, float]:
-    """The attack, and how often the bait is taken."""
+    """Attack a trained model, and count how often the bait is selected."""
     torch.set_num_threads(1)
     model, tokenizer = (
         AutoModelForSequenceClassification.from_pretrained(folder),

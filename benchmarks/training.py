@@ -93,13 +93,13 @@ class GruClassifier(nn.Module):
 
 
 def predict_fixed(model, inputs, mask):
-    """A pass of the predictor that gives its parameters no gradient."""
+    """Run the predictor without a gradient for its parameters."""
     weights = {name: weight.detach() for name, weight in model.predictor.named_parameters()}
     return torch.func.functional_call(model.predictor, weights, (model.reader, inputs, mask))
 
 
 class TwoPassN2RTrainer(N2RTrainer):
-    """The objective as the paper writes it: a pass of the predictor for each of its two terms."""
+    """The objective with two passes of the predictor, one for each term, as the paper writes it."""
 
     def game(self, model, inputs, selection):
         mask = selection.mask
@@ -109,7 +109,7 @@ class TwoPassN2RTrainer(N2RTrainer):
 
 
 class TwoPassA2ITrainer(A2ITrainer):
-    """The same: one pass for the attack, another for the instruction."""
+    """The objective with two passes: one for the attack and one for the instruction."""
 
     def objective(self, model, inputs):
         output = super(A2ITrainer, self).objective(model, inputs)
@@ -136,7 +136,7 @@ def arguments(case: str, method: str, folder: str):
 
 
 def build(case: str, method: str, folder: str) -> Trainer:
-    """The trainer of a method, or of the plain classifier, on the sample that `prepare` has put into `folder`."""
+    """Return the trainer of a method or of the plain classifier, on the sample that `prepare` saved to `folder`."""
     script, args = arguments(case, method, folder)
     set_seed(0)
     gru = script.encoder == "gru"
@@ -163,7 +163,7 @@ def build(case: str, method: str, folder: str) -> Trainer:
 
 
 class Stepper:
-    """Makes a trainer's optimizer steps one by one, as its `train` does."""
+    """Makes the optimizer steps of a trainer one by one, as `train` does."""
 
     def __init__(self, trainer: Trainer):
         self.trainer, self.accepted = trainer, set(inspect.signature(trainer.model.forward).parameters)
@@ -190,20 +190,20 @@ class Stepper:
 
 
 def sample(trainer: Trainer, count: int) -> list[dict[str, torch.Tensor]]:
-    """The first batch of an epoch, the longest where they are grouped, and `count` from all over it."""
+    """Return the first batch of an epoch, which is the longest if batches are grouped, and `count` others."""
     set_seed(0)
     loader = trainer.get_train_dataloader()
     return list(islice(loader, 0, None, max(1, len(loader) // (count + 1))))[: count + 1]
 
 
 def prepare(case: str, folder: str):
-    """Encode a sample of the training set, large enough for the Trainer to group it as it would group all of it."""
+    """Encode a sample of the training set that is large enough to be grouped by length like the whole set."""
     script, args = arguments(case, PLAIN, folder)
     dataset = load_rationale_dataset(script.dataset, script.data_dir, script.aspect)["train"].shuffle(seed=0)
     encoder = script.encoder
     if encoder == "gru":
         encoder = Path(folder).parent / "gru"
-        if not encoder.exists():  # reading the text file takes longer, and more memory, than training does
+        if not encoder.exists():  # reading the text file takes more time and memory than training
             for part in GruModel.from_word_vectors(script.vectors):
                 part.save_pretrained(encoder)
     dataset = dataset.take(min(len(dataset), 200 * args.per_device_train_batch_size))
@@ -217,7 +217,7 @@ def compare(case: str, folder: str, method: str, other: str, steps: int) -> dict
     longest, *batches = sample(step.trainer, steps)
     gc.collect()
     before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-    Path("/proc/self/clear_refs").write_text("5")  # loading took memory as well: only the peak from here on counts
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak, which includes loading
     for batch in (longest, longest, *batches[:WARMUP]):
         step.seconds(batch)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -240,7 +240,7 @@ def check_gradients(case: str, folder: str, method: str):
     for trainer in trainers:
         trainer.model.train()
         for part in trainer.model.children():
-            part.eval()  # two passes would draw different dropout; the model itself still samples its masks
+            part.eval()  # no dropout, which would differ between two passes; the model still samples its masks
         torch.manual_seed(0)
         trainer.model(**batch, objective=trainer.objective).loss.backward()
     one, two = (dict(trainer.model.named_parameters()) for trainer in trainers)
@@ -249,7 +249,7 @@ def check_gradients(case: str, folder: str, method: str):
 
 
 def grouping(case: str, folder: str, steps: int) -> dict[str, list[float]]:
-    """Tokens with padding, and seconds, of an example: batches shuffled, and grouped by length."""
+    """Return the padded tokens and the seconds for one example, with shuffled and with grouped batches."""
     step = Stepper(build(case, "rnp", folder))
     tokens, batches = [], []
     for strategy in ("random", "group_by_length"):
@@ -267,7 +267,7 @@ def grouping(case: str, folder: str, steps: int) -> dict[str, list[float]]:
 
 
 def profiled(case: str, folder: str, method: str, steps: int) -> str:
-    """Where the time of a step goes, as text."""
+    """Return the profile of a step as text."""
     step = Stepper(build(case, method, folder))
     trainer, model = step.trainer, step.trainer.model
     for batch in sample(trainer, WARMUP):
@@ -303,7 +303,7 @@ def _ranged(label: str, function: Callable, *args, **kwargs):
 
 
 class Bench:
-    """Runs the functions above, each call in a fresh process."""
+    """Run the functions above, each call in a fresh process."""
 
     def __init__(self, options: argparse.Namespace, folder: str):
         self.options, self.folder = options, folder
@@ -372,7 +372,7 @@ def main():
     parser.add_argument("--steps", type=int, default=20, help="timed steps")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--profile", metavar="METHOD", help="only tell where the time of its steps goes")
-    parser.add_argument("--task", help=argparse.SUPPRESS)  # what a process of its own is to do
+    parser.add_argument("--task", help=argparse.SUPPRESS)  # the call that a fresh process makes
     options = parser.parse_args()
     if options.task:
         name, task = json.loads(options.task)
