@@ -1,7 +1,7 @@
-"""Trains every row of the common tester, and leaves what it saw in a folder; `test_trainer.py` runs it twice:
+"""Trains rows of the common tester, and leaves what it saw in a folder; `test_trainer.py` runs it twice:
 
-    python tests/distributed_run.py FOLDER
-    python -m torch.distributed.run --nproc_per_node 2 tests/distributed_run.py FOLDER
+    python tests/distributed_run.py FOLDER ROWS
+    python -m torch.distributed.run --nproc_per_node 2 tests/distributed_run.py FOLDER ROWS
 
 An optimizer step sees the same eight texts in both.
 """
@@ -11,16 +11,17 @@ import os
 import sys
 from pathlib import Path
 
+import training_common
 from safetensors.torch import save_file
-from training_common import ROWS, examples, step_logs, train_and_record
+from training_common import examples, step_logs, train_and_record
 
 
 BATCH = 8
 
 
-def main(folder: Path):
+def main(folder: Path, rows: str):
     processes = int(os.environ.get("WORLD_SIZE", 1))
-    for method, backbone in ROWS:
+    for method, backbone in getattr(training_common, rows):
         trainer, recorder, _ = train_and_record(
             folder / "runs",
             method,
@@ -48,4 +49,4 @@ def main(folder: Path):
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2])

@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import training_common
 from datasets import Dataset, DatasetDict
 from safetensors.torch import load_file
 from torch.nn import functional as F
 from training_common import (
     METHODS,
+    ONE_ROW_EACH,
     ROWS,
     VECTORS,
     Recorder,
@@ -65,8 +67,9 @@ def test_accumulation_changes_nothing(tmp_path, method, backbone, count):
     assert_close(cut_logs, whole_logs)
 
 
-def test_one_process_and_two_agree(tmp_path):
-    """All the rows in one go, because starting two processes takes longer than training in them."""
+@pytest.mark.parametrize("rows", ["ONE_ROW_EACH", pytest.param("ROWS", marks=pytest.mark.slow)])
+def test_one_process_and_two_agree(tmp_path, rows):
+    """Many rows in one go, because starting two processes takes longer than training in them."""
     folders = [tmp_path / "one", tmp_path / "two"]
     two = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     path = os.pathsep.join([str(TESTS.parent), os.environ.get("PYTHONPATH", "")])
@@ -75,7 +78,7 @@ def test_one_process_and_two_agree(tmp_path):
         folder.mkdir()
         runs.append(
             subprocess.Popen(
-                [sys.executable, *launcher, str(TESTS / "distributed_run.py"), str(folder)],
+                [sys.executable, *launcher, str(TESTS / "distributed_run.py"), str(folder), rows],
                 env={**os.environ, "PYTHONPATH": path},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -86,7 +89,7 @@ def test_one_process_and_two_agree(tmp_path):
         output, _ = run.communicate(timeout=1200)
         assert run.returncode == 0, output[-5000:]
 
-    for name in ("-".join(row) for row in ROWS):
+    for name in ("-".join(row) for row in getattr(training_common, rows)):
         one, other = (json.loads((folder / f"{name}.json").read_text()) for folder in folders)
         assert (one["processes"], other["processes"]) == (1, 2)
         for entry in (*one["logs"], *other["logs"]):
@@ -155,7 +158,10 @@ def everything(trainer: RNPTrainer) -> dict:
     }
 
 
-@every_row
+@pytest.mark.parametrize(
+    ("method", "backbone"),
+    [pytest.param(*row, marks=() if row in ONE_ROW_EACH else pytest.mark.slow, id="-".join(row)) for row in ROWS],
+)
 def test_resuming_and_running_again_are_equal_to_the_bit(tmp_path, method, backbone):
     run = everything(
         run_with_noise(tmp_path / "run", method, backbone, save_strategy="steps", save_steps=1, save_total_limit=None)
@@ -291,7 +297,7 @@ def test_gradient_checkpointing_changes_nothing(tmp_path):
 
 def test_gradient_checkpointing_of_a_gru_raises(tmp_path):
     """It has no layers to compute again, so the flag would silently have no effect."""
-    with pytest.raises(ValueError, match="does not support gradient checkpointing"):
+    with pytest.raises(ValueError, match=r"does not support (gradient|activation) checkpointing"):
         make_trainer(tmp_path, "rnp", "gru", gradient_checkpointing=True).train()
 
 

@@ -240,6 +240,10 @@ ROWS = [
     # Every method by itself. NIR is missing, because vectors are not words.
     *((name, "vectors-split" if name == "plmr" else "vectors") for name in REGISTERED if name != "nir"),
 ]
+# One row of every method, with one backbone after the other, for tests that train several times. Slow tests take all.
+ONE_ROW_EACH = [
+    rows[index % len(rows)] for index, rows in enumerate([row for row in ROWS if row[0] == name] for name in METHODS)
+]
 
 
 # --- Runs ------------------------------------------------------------------------------------------------------------
