@@ -25,6 +25,7 @@ from hf_rationale import (
     RationaleForSequenceClassification,
     RationaleTrainer,
     RationaleTrainingArguments,
+    SentenceRationaleForSequenceClassification,
     compose,
     evaluate_rationales,
     load_rationale_dataset,
@@ -57,6 +58,14 @@ PRETRAINED_DEFAULTS = {
     "initial_sparsity": 0.6,
     "full_text_weight": 1.0,
 }
+SENTENCES = "sentences:"  # before an encoder that gives one vector to each sentence
+SENTENCE_DEFAULTS = {
+    "learning_rate": 1e-3,
+    "per_device_train_batch_size": 32,
+    "per_device_eval_batch_size": 64,
+    "num_train_epochs": 20,
+    "max_grad_norm": 0.0,
+}
 
 
 @dataclass
@@ -65,7 +74,13 @@ class ScriptArguments:
 
     dataset: str = field(metadata={"help": f"One of {sorted(CORPORA)}."})
     method: str = field(default="rnp", metadata={"help": f"One of {sorted(METHODS)}, or several joined by +."})
-    encoder: str = field(default="gru", metadata={"help": "gru, or a folder or Hub id of a transformers encoder."})
+    encoder: str = field(
+        default="gru",
+        metadata={
+            "help": "gru, a folder or Hub id of a transformers encoder, or sentences: and one of these, for documents "
+            "of any length as sequences of sentences."
+        },
+    )
     encoder_config: str = field(
         default="{}",
         metadata={
@@ -91,7 +106,7 @@ class ScriptArguments:
     sparsity_weight: float = field(default=10.0, metadata={"help": "λ1, the weight of compactness."})
     coherence_weight: float = field(default=1.0, metadata={"help": "λ2, the weight of coherence."})
     sparsity_level: str = field(default="example", metadata={"help": "example or batch."})
-    selection_level: str = field(default="word", metadata={"help": "word or token."})
+    selection_level: str = field(default="word", metadata={"help": "token, word, clause or sentence."})
     masking: str | None = field(default=None, metadata={"help": "attention or zero; plmr has only attention."})
     pooling: str | None = field(default=None, metadata={"help": "mean, max or cls."})
     model_config: str = field(
@@ -119,7 +134,10 @@ def parse_arguments() -> tuple[ScriptArguments, RationaleTrainingArguments]:
     given, _ = first.parse_known_args()
     method = trainer_of(given.method)
     parser = HfArgumentParser((ScriptArguments, method.arguments_class))
-    defaults = dict(GRU_DEFAULTS if given.encoder == "gru" else PRETRAINED_DEFAULTS)
+    if given.encoder.startswith(SENTENCES):
+        defaults = dict(SENTENCE_DEFAULTS)
+    else:
+        defaults = dict(GRU_DEFAULTS if given.encoder == "gru" else PRETRAINED_DEFAULTS)
     if issubclass(method, PLMRTrainer):
         defaults.pop("full_text_weight", None)  # the method has its own
     parser.set_defaults(**defaults)
@@ -148,10 +166,10 @@ def find_vectors(script: ScriptArguments) -> Path | None:
 def build_encoder(script: ScriptArguments, train_dataset):
     """The encoder (a name, or a model) and its tokenizer."""
     if script.encoder != "gru":
-        encoder = script.encoder
+        name = encoder = script.encoder.removeprefix(SENTENCES)
         if script.encoder_config:
-            encoder = AutoModel.from_pretrained(encoder, dtype="float32", **script.encoder_config)
-        return encoder, AutoTokenizer.from_pretrained(script.encoder)
+            encoder = AutoModel.from_pretrained(name, dtype="float32", **script.encoder_config)
+        return encoder, AutoTokenizer.from_pretrained(name)
     if script.encoder_config:
         raise SystemExit("--encoder_config overrides the configuration of a pretrained encoder, and the gru has none.")
     vectors = find_vectors(script)
@@ -170,7 +188,12 @@ def build_model(script: ScriptArguments, method: type[RationaleTrainer], encoder
         name: getattr(script, name)
         for name in ("sparsity", "sparsity_weight", "coherence_weight", "sparsity_level", "selection_level", "pooling")
     }
-    if issubclass(method, PLMRTrainer):
+    if script.encoder.startswith(SENTENCES):
+        model_class = SentenceRationaleForSequenceClassification
+        if options["selection_level"] not in ("clause", "sentence"):
+            options["selection_level"] = "sentence"
+        options |= method.model_options
+    elif issubclass(method, PLMRTrainer):
         model_class = PlmrForSequenceClassification
     else:
         model_class = RationaleForSequenceClassification
@@ -233,9 +256,11 @@ def main():
             trainer.model,
             dataset["test"],
             tokenizer,
-            sections=("classification", "plausibility", "faithfulness"),
+            sections=("classification", "plausibility", "yardsticks", "faithfulness"),
             batch_size=args.per_device_eval_batch_size,
             max_length=args.max_length,
+            train_dataset=dataset["train"],
+            validation_dataset=dataset["validation"],
         )
         trainer.model_card.add_report(report)
         print(f"The model, its scores and its card ({Path(args.output_dir) / 'README.md'}) are in {args.output_dir}")

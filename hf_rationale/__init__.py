@@ -14,6 +14,8 @@ from .encoders.tokenization_word_level import word_level_tokenizer
 from .evaluation import evaluate_rationales
 from .methods import *  # noqa: F403  what is registered there is exported here
 from .modeling.outputs import RationaleClassifierOutput
+from .sentences.configuration_sentences import SentenceRationaleConfig
+from .sentences.modeling_sentences import SentenceRationaleForSequenceClassification
 from .text.collator import RationaleDataCollator
 from .text.configuration_plmr import PlmrConfig
 from .text.configuration_rationale import RationaleConfig
@@ -32,6 +34,8 @@ AutoConfig.register("rationale", RationaleConfig)
 AutoModelForSequenceClassification.register(RationaleConfig, RationaleForSequenceClassification)
 AutoConfig.register("plmr", PlmrConfig)
 AutoModelForSequenceClassification.register(PlmrConfig, PlmrForSequenceClassification)
+AutoConfig.register(SentenceRationaleConfig.model_type, SentenceRationaleConfig)
+AutoModelForSequenceClassification.register(SentenceRationaleConfig, SentenceRationaleForSequenceClassification)
 PIPELINE_REGISTRY.register_pipeline(
     "rationale-classification",
     pipeline_class=RationaleClassificationPipeline,
@@ -54,6 +58,8 @@ __all__ = [
     "RationaleForSequenceClassification",
     "RationaleTrainer",
     "RationaleTrainingArguments",
+    "SentenceRationaleConfig",
+    "SentenceRationaleForSequenceClassification",
     "__version__",
     "encode_rationale_dataset",
     "evaluate_rationales",

@@ -1,26 +1,38 @@
-"""The command line: `hf-rationale evaluate MODEL --dataset …`."""
+"""The command line: `hf-rationale evaluate MODEL --dataset …` and `hf-rationale yardsticks --dataset …`."""
 
 from __future__ import annotations
 
 import argparse
+import json
+from pathlib import Path
 
 import torch
+from datasets import DatasetDict
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from .data import CORPORA, load_rationale_dataset
 from .evaluation import evaluate_rationales
 from .modeling.base import RationalePreTrainedModel
+from .text.segmentation import LEVELS
+from .yardsticks import yardsticks, yardsticks_table
+
+
+YARDSTICKS_NAME = "yardsticks.json"
 
 
 def main(arguments: list[str] | None = None):
     parser = argparse.ArgumentParser(prog="hf-rationale", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    evaluate = commands.add_parser("evaluate", help="measure a model's labels, rationales and predictor on a corpus")
+    corpus = argparse.ArgumentParser(add_help=False)
+    corpus.add_argument("--dataset", required=True, choices=list(CORPORA))
+    corpus.add_argument("--data_dir", help="the folder of the corpus's files")
+    corpus.add_argument("--aspect", help="the aspect, for corpora that have aspects")
+    corpus.add_argument("--split", default="test", choices=["train", "validation", "test"])
+
+    evaluate = commands.add_parser(
+        "evaluate", parents=[corpus], help="measure a model's labels, rationales and predictor on a corpus"
+    )
     evaluate.add_argument("model", help="a rationale model's folder or Hub id")
-    evaluate.add_argument("--dataset", required=True, choices=list(CORPORA))
-    evaluate.add_argument("--data_dir", help="the folder of the corpus's files")
-    evaluate.add_argument("--aspect", help="the aspect, for corpora that have aspects")
-    evaluate.add_argument("--split", default="test", choices=["train", "validation", "test"])
     evaluate.add_argument(
         "--output_dir",
         required=True,
@@ -28,14 +40,28 @@ def main(arguments: list[str] | None = None):
     )
     evaluate.add_argument("--batch_size", type=int, default=32)
     evaluate.add_argument("--max_length", type=int, help="cut texts to this number of tokens, as in training")
-    options = parser.parse_args(arguments)
+    evaluate.add_argument("--rationale_level", choices=LEVELS, help="the units to select, if not those of the model")
+    evaluate.set_defaults(run=run_evaluate)
 
+    simple = commands.add_parser(
+        "yardsticks", parents=[corpus], help="score simple selectors, beside which a model should be read"
+    )
+    simple.add_argument("--sparsity", type=float, required=True, help="the share of the words of each text to select")
+    simple.add_argument("--keywords", nargs="*", default=(), help="words near which the rationale is expected")
+    simple.add_argument("--output_dir", required=True, help=f"for {YARDSTICKS_NAME}")
+    simple.set_defaults(run=run_yardsticks)
+
+    options = parser.parse_args(arguments)
     try:
         dataset = load_rationale_dataset(options.dataset, options.data_dir, options.aspect)
     except (FileNotFoundError, ValueError) as error:
         parser.error(str(error))
     if options.split not in dataset:
         parser.error(f"{options.dataset} has no {options.split} split, only {', '.join(dataset)}")
+    options.run(parser, options, dataset)
+
+
+def run_evaluate(parser: argparse.ArgumentParser, options: argparse.Namespace, dataset: DatasetDict):
     model = AutoModelForSequenceClassification.from_pretrained(options.model)
     if not isinstance(model, RationalePreTrainedModel):
         parser.error(f"{options.model} is a {type(model).__name__}, which selects nothing that could be measured")
@@ -51,6 +77,26 @@ def main(arguments: list[str] | None = None):
         options.output_dir,
         batch_size=options.batch_size,
         max_length=options.max_length,
+        rationale_level=options.rationale_level,
+        **_labelled(dataset),
         **naming,
     )
     print(report.to_markdown())
+
+
+def run_yardsticks(parser: argparse.ArgumentParser, options: argparse.Namespace, dataset: DatasetDict):
+    if not 0 < options.sparsity < 1:
+        parser.error(f"--sparsity is a share between 0 and 1, but is {options.sparsity}")
+    try:
+        results = yardsticks(dataset[options.split], options.sparsity, keywords=options.keywords, **_labelled(dataset))
+    except ValueError as error:
+        parser.error(str(error))
+    folder = Path(options.output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / YARDSTICKS_NAME).write_text(json.dumps(results, indent=1), encoding="utf-8")
+    print(yardsticks_table(results))
+
+
+def _labelled(dataset: DatasetDict) -> dict:
+    """The splits on which the linear yardstick is trained, as far as the corpus has them."""
+    return {f"{split}_dataset": dataset[split] for split in ("train", "validation") if split in dataset}

@@ -26,6 +26,7 @@ from .modeling.base import RationalePreTrainedModel
 from .reading import NotMeasurableError, Rationales, encode, encode_labelled, read_rationales
 from .report import NOT_MEASURED, RationaleReport
 from .version import __version__
+from .yardsticks import best_yardstick, yardsticks
 
 
 REPORT_NAME = "report.json"
@@ -44,11 +45,15 @@ def evaluate_rationales(
     data_name: str | None = None,
     batch_size: int = 32,
     max_length: int | None = None,
+    rationale_level: str | None = None,
+    train_dataset: Dataset | None = None,
+    validation_dataset: Dataset | None = None,
 ) -> RationaleReport:
     r"""
     Measure a trained model: its labels, the agreement of its rationales with what people marked (with bootstrap
-    intervals), their faithfulness, and the diagnostics of the papers that need no training. A section that cannot be
-    measured says why, for example because there are no labels, or because the model selects nothing.
+    intervals) beside simple selectors, their faithfulness, and the diagnostics of the papers that need no training. A
+    section that cannot be measured says why, for example because there are no labels, or because the model selects
+    nothing.
 
     Args:
         model: a rationale model. It is not changed.
@@ -64,6 +69,9 @@ def evaluate_rationales(
         data_name: the name of the data, for the report.
         batch_size: the number of examples in a batch.
         max_length: cut texts to this number of tokens, as in training. By default to what the model can read.
+        rationale_level: the units to select from texts, if not those of the model.
+        train_dataset, validation_dataset: texts with labels, for the linear model among the yardsticks (see
+            [`yardsticks`]).
 
     Raises:
         ValueError: if a section is unknown, or if the folder has the report of another model or of other data.
@@ -79,7 +87,8 @@ def evaluate_rationales(
             f"There are {len(dataset)} texts and {model.config.num_labels} labels, but {len(instances or ())} "
             f"instances and {len(class_names)} class names."
         )
-    subject = _Subject(model, dataset, tokenizer, batch_size, max_length)
+    labelled = {"train_dataset": train_dataset, "validation_dataset": validation_dataset}
+    subject = _Subject(model, dataset, tokenizer, batch_size, max_length, rationale_level, labelled)
     about = subject.about(data_name)
     folder = None if output_dir is None else Path(output_dir)
     done = {}
@@ -119,10 +128,13 @@ class _Subject:
         tokenizer: PreTrainedTokenizerBase,
         batch_size: int,
         max_length: int | None,
+        level: str | None,
+        labelled: dict[str, Dataset | None],
     ):
         self.model, self.tokenizer = model, tokenizer
+        self.source, self.level, self.labelled = dataset, level, labelled
         self.options = {"batch_size": batch_size, "max_length": max_length}
-        self.dataset = encode(dataset, tokenizer, model, max_length)
+        self.dataset = encode(dataset, tokenizer, model, max_length, level)
         if "tokens" in dataset.column_names and "tokens" not in self.dataset.column_names:
             self.dataset = self.dataset.add_column("tokens", dataset["tokens"])  # some sections need the words, too
         self.marked = [row for row, marks in enumerate(self.dataset["rationale"]) if 1 in marks or 0 in marks]
@@ -138,7 +150,7 @@ class _Subject:
     def fingerprint(self) -> str:
         """A hash of everything on which the figures depend."""
         digest = hashlib.blake2b(digest_size=16)
-        digest.update(f"{__version__} {self.model.config.to_json_string(use_diff=False)}".encode())
+        digest.update(f"{__version__} {self.level} {self.model.config.to_json_string(use_diff=False)}".encode())
         for name, weight in sorted(self.model.state_dict().items()):
             if not name.startswith(tuple(f"{module}." for module in self.model.training_modules)):
                 digest.update(name.encode())
@@ -155,6 +167,7 @@ class _Subject:
             "texts": len(self.dataset),
             "texts with marked rationales": len(self.marked),
             "threshold": config.rationale_threshold,
+            "units": self.level or getattr(config, "selection_level", "position"),
             "max length": self.options["max_length"] or self.model.max_length,
             "hf_rationale": __version__,
             "transformers": transformers.__version__,
@@ -175,6 +188,18 @@ def _plausibility(subject: _Subject) -> dict[str, Any]:
     return {"scores": rationale_scores(*sides), "intervals": bootstrap_intervals(*sides)}
 
 
+def _yardsticks(subject: _Subject) -> dict[str, Any]:
+    if not subject.marked:
+        raise NotMeasurableError("The dataset has no rationale that people marked.")
+    if "tokens" not in subject.source.column_names:
+        raise NotMeasurableError("The dataset has no column 'tokens'.")
+    rationales = subject.rationales
+    chosen = [rationales.masks[row] for row in subject.marked]
+    share = float(np.concatenate(chosen).mean())
+    scores = yardsticks(subject.source, share, **subject.labelled)
+    return {"sparsity": share, "best": best_yardstick(scores), "scores": scores}
+
+
 def _diagnostic(function: Callable, subject: _Subject) -> dict[str, Any]:
     return asdict(subject.measure(function))
 
@@ -189,6 +214,7 @@ def _homogeneity(subject: _Subject) -> dict[str, Any]:
 SECTIONS: dict[str, Callable[[_Subject], dict[str, Any]]] = {
     "classification": _classification,
     "plausibility": _plausibility,
+    "yardsticks": _yardsticks,
     "faithfulness": lambda subject: subject.measure(faithfulness),
     "gold_replacement": partial(_diagnostic, gold_replacement),
     "gold_against_selected": partial(_diagnostic, gold_against_selected),

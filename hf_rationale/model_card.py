@@ -128,7 +128,7 @@ def card_of(callback: ModelCardCallback, folder: Path, **metadata) -> ModelCard:
         model_class=type(model).__name__,
         has_pipeline=has_pipeline,
         selected=f"about {config.sparsity:.0%}",
-        unit={"word": "the words", "token": "the tokens"}.get(getattr(config, "selection_level", None), "its input"),
+        unit="the words" if has_pipeline else "its input",
         faithfulness=_FAITHFULNESS.get(getattr(config, "masking", None), _FAITHFULNESS["attention"]),
         example=repr(example),
         example_output=_example_output(trainer, example) if has_pipeline and corpus else None,
@@ -145,6 +145,7 @@ def card_of(callback: ModelCardCallback, folder: Path, **metadata) -> ModelCard:
         measured=f"the {measured} set" if measured else "the evaluated data",
         count=f"{report.about['texts'] if report else len(callback.datasets[measured]):,}" if scores else "",
         scores=[(label, f"{value:.4f}", interval) for label, value, interval in scores],
+        yardstick=report.sections["yardsticks"].get("best") if report and "yardsticks" in report.sections else None,
         gold_share=next((f"{value:.4f}" for label, value, _ in scores if label.startswith("gold sparsity")), None),
         has_gold=any(label.startswith("rationale F1") for label, _, _ in scores),
         command=_command(),
@@ -243,6 +244,11 @@ def _hyperparameters(trainer: Trainer, config, args: RationaleTrainingArguments)
         "full-text weight": args.full_text_weight or None,
         "match weight λ": args.match_weight or None,
         "match function h(x)": args.match_base and f"{args.match_base}^x",
+        "decoding": config.decoding + (f", switch cost {config.switch_cost}" if config.switch_cost else ""),
+        "parts of units first": f"{args.parts_first_ratio:.0%} of the steps" if args.parts_first_ratio else None,
+        "predictor tuned last": f"{args.predictor_tuning_ratio:.0%} of the steps"
+        if args.predictor_tuning_ratio
+        else None,
         "initial sparsity": args.initial_sparsity
         and f"{args.initial_sparsity}, annealed over {args.sparsity_warmup_ratio:.0%} of the steps",
         "learning rate": args.learning_rate,

@@ -15,7 +15,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .modeling.base import RationalePreTrainedModel
 from .modeling.outputs import NO_MARK, RationaleInputs
-from .modeling.selection import mark_values
 from .text.encoders import count_positions
 from .text.encoding import encode_rationale_dataset
 
@@ -36,13 +35,13 @@ class MarkedBatch(NamedTuple):
 
     def positions_of(self, marks: torch.Tensor) -> torch.Tensor:
         """The mask (batch, positions) of the positions of what `marks` (batch, marks) selects."""
-        inputs = self.inputs
-        return marks.gather(1, inputs.mark_ids.clamp_min(0)).to(inputs.context.dtype) * inputs.units.selectable
+        context, selectable = self.inputs.context, self.inputs.units.selectable
+        return (self.inputs.marks.select(marks > 0, context.shape[1]) & selectable).to(context.dtype)
 
     def marks_of(self, values: torch.Tensor) -> torch.Tensor:
         """The largest of the `values` (batch, positions) of each word: (batch, marks). It is 0 for a word without
         positions."""
-        return mark_values(values, self.inputs.mark_ids, self.exists.shape[1])
+        return self.inputs.marks.values(values, self.exists.shape[1])
 
 
 @dataclass(frozen=True)
@@ -104,13 +103,21 @@ def read_rationales(
 
 
 def encode(
-    dataset: Dataset, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, max_length: int | None = None
+    dataset: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    model: PreTrainedModel,
+    max_length: int | None = None,
+    level: str | None = None,
 ) -> Dataset:
-    """`dataset` as `model` reads it. An encoded dataset is returned as it is."""
+    """`dataset` as `model` reads it, with the units of `level` or those of the model. Encoded datasets are returned as
+    they are."""
     if isinstance(model, RationalePreTrainedModel):
         if model.is_encoded(dataset):
             return dataset
-        return model.encode_dataset(dataset, tokenizer, model.max_length if max_length is None else max_length)
+        options = {} if level is None else {"level": level}
+        return model.encode_dataset(
+            dataset, tokenizer, model.max_length if max_length is None else max_length, **options
+        )
     if "input_ids" in dataset.column_names:
         return dataset
     return encode_rationale_dataset(dataset, tokenizer, max_length or count_positions(model.base_model))

@@ -69,6 +69,9 @@ class RationaleReport:
                     rows[f"{name} {part}".replace("_", " ")] = value[part], interval[part]
             else:
                 rows[name.replace("_", " ")] = value, interval
+        if simple := measured.get("yardsticks"):
+            rows["best yardstick f1"] = simple["scores"][simple["best"]]["f1"], None
+            rows |= {f"yardstick {name} f1": (scores["f1"], None) for name, scores in simple["scores"].items()}
         for name, value in measured.get("faithfulness", {}).items():
             if not isinstance(value, dict):
                 rows[name.replace("_", " ")] = value, None

@@ -21,7 +21,8 @@ from .model_card import ModelCardCallback
 from .modeling.base import ADAPTER_CONFIG_NAME, RationalePreTrainedModel
 from .modeling.objective import full_text_terms, objective
 from .modeling.outputs import NO_MARK, Prediction, RationaleClassifierOutput, RationaleInputs, Selection
-from .modeling.selection import Units, calibrate_threshold, mark_values
+from .modeling.selection import calibrate_threshold
+from .reading import evaluation_mode
 from .training_args import RationaleTrainingArguments
 
 
@@ -130,10 +131,16 @@ class RationaleTrainer(Trainer):
 
     # --- The objective -----------------------------------------------------------------------------------------------
 
+    def curriculum(self, model: RationalePreTrainedModel, inputs: RationaleInputs) -> RationaleClassifierOutput:
+        """The objective at this step of the training: at first, units may be selected in parts."""
+        if self.progress < self.args.parts_first_ratio:
+            inputs = inputs._replace(units=inputs.units.separate())
+        return self.objective(model, inputs)
+
     def objective(self, model: RationalePreTrainedModel, inputs: RationaleInputs) -> RationaleClassifierOutput:
         """What one forward call of the wrapped module computes in training: the game, Ω, and the full-text term if it
         has a weight."""
-        selection = model.select(inputs)
+        selection = self.select(model, inputs)
         output = objective(model, inputs, selection, self.target_sparsity(model.config.sparsity), self.game)
         args = self.args
         output.add_losses(
@@ -142,6 +149,19 @@ class RationaleTrainer(Trainer):
             )
         )
         return output
+
+    def select(self, model: RationalePreTrainedModel, inputs: RationaleInputs) -> Selection:
+        """What the predictor is trained on: a sample, or at last what it is given at evaluation."""
+        if self.progress < 1 - self.args.predictor_tuning_ratio:
+            return model.select(inputs)
+        with evaluation_mode(model.extractor), torch.no_grad():
+            selection = model.select(inputs, sample=False)
+        return selection._replace(masks=tuple(mask.requires_grad_() for mask in selection.masks))
+
+    @property
+    def progress(self) -> float:
+        """The share of the training steps that have been made."""
+        return self.state.global_step / max(1, self.state.max_steps)
 
     def game(
         self, model: RationalePreTrainedModel, inputs: RationaleInputs, selection: Selection
@@ -159,14 +179,13 @@ class RationaleTrainer(Trainer):
         start = self.args.initial_sparsity
         if start is None:
             return final
-        progress = self.state.global_step / max(1, self.args.sparsity_warmup_ratio * self.state.max_steps)
-        return start + (final - start) * min(1.0, progress)
+        return start + (final - start) * min(1.0, self.progress / self.args.sparsity_warmup_ratio)
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, torch.Tensor], return_outputs: bool = False, num_items_in_batch=None
     ) -> torch.Tensor | tuple[torch.Tensor, RationaleClassifierOutput]:
         inputs = {name: value for name, value in inputs.items() if name != "rationale"}
-        output = model(**inputs, objective=self.objective)
+        output = model(**inputs, objective=self.curriculum)
         # The micro-batch's share of the step, because the last one may be smaller. The Trainer divides by their
         # number.
         share = len(inputs["labels"]) / self._examples * len(self._micro_batches)
@@ -285,13 +304,13 @@ class RationaleTrainer(Trainer):
             # On several devices, every process calibrates on all examples.
             gathered = {
                 "scores": scores,
-                **{name: part.to(scores.dtype) for name, part in inputs.units._asdict().items()},
+                **{name: part.to(scores.dtype) for name, part in inputs.units._asdict().items() if part is not None},
             }
             gathered = self.accelerator.pad_across_processes(gathered, dim=1)
             gathered = {name: part.cpu() for name, part in self.accelerator.gather_for_metrics(gathered).items()}
             scores = gathered.pop("scores")
-            units = {name: gathered[name].to(part.dtype) for name, part in inputs.units._asdict().items()}
-            examples.append((scores, Units(**units)))
+            units = {name: values.to(getattr(inputs.units, name).dtype) for name, values in gathered.items()}
+            examples.append((scores, inputs.units._replace(**units)))
         model.train(training)
         if not all(scores.isfinite().all() for scores, _ in examples):
             raise ValueError("The threshold cannot be calibrated, because the model's scores are not finite.")
@@ -306,8 +325,8 @@ class RationaleTrainer(Trainer):
         loss = None if output.loss is None else output.loss.detach()
         if prediction_loss_only:
             return loss, None, None
-        mark_ids = inputs[self.accelerator.unwrap_model(self.model).mark_ids_name]
-        marks = mark_values(output.rationale_mask, mark_ids, rationale.shape[1]).long()
+        marks = self.accelerator.unwrap_model(self.model).prepare(**inputs).marks
+        marks = marks.values(output.rationale_mask, rationale.shape[1]).long()
         return loss, (output.logits, marks), (inputs["labels"], rationale) if "labels" in inputs else None
 
     # --- Checkpoints -------------------------------------------------------------------------------------------------
@@ -379,7 +398,7 @@ class RationaleTrainer(Trainer):
             return dataset
         if not model.is_encoded(dataset):
             dataset = model.encode_dataset(dataset, self.processing_class, self._max_length, columns)
-        if missing := {model.mark_ids_name, "rationale", *columns} - set(dataset.column_names):
+        if missing := {"rationale", *columns} - set(dataset.column_names):
             raise ValueError(
                 f"The encoded dataset lacks the columns {sorted(missing)}. Encode it with encode_dataset."
             )

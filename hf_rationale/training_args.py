@@ -31,6 +31,12 @@ class RationaleTrainingArguments(TrainingArguments):
             Start with this target share and anneal it linearly to the model's `sparsity`. This is not from the papers.
         sparsity_warmup_ratio (`float`, *optional*, defaults to 0.5):
             The share of the training steps over which the target is annealed.
+        parts_first_ratio (`float`, *optional*, defaults to 0.0):
+            The share of the training steps, from the start on, in which the parts of the units are selected one by
+            one: words, if the model selects clauses or sentences.
+        predictor_tuning_ratio (`float`, *optional*, defaults to 0.0):
+            The share of the training steps, up to the end, in which the extractor is fixed, and the predictor reads
+            exactly what it is given at evaluation.
         full_text_weight (`float`, *optional*, defaults to 0.0, in [`PLMRArguments`] to 2.0):
             w, the weight of the cross-entropy L_x of the predictor on the full text (PLMR, equation 17). With it, the
             predictor of a pretrained encoder understands text before the selection is any good.
@@ -53,6 +59,12 @@ class RationaleTrainingArguments(TrainingArguments):
     )
     sparsity_warmup_ratio: float = field(
         default=0.5, metadata={"help": "Share of the training steps over which the target sparsity is annealed."}
+    )
+    parts_first_ratio: float = field(
+        default=0.0, metadata={"help": "Share of the training steps, at first, in which units are selected in parts."}
+    )
+    predictor_tuning_ratio: float = field(
+        default=0.0, metadata={"help": "Share of the training steps, at last, in which only the predictor is trained."}
     )
     full_text_weight: float = field(
         default=0.0, metadata={"help": "Weight of the cross-entropy of the predictor on the full text."}
@@ -101,6 +113,7 @@ class RationaleTrainingArguments(TrainingArguments):
             raise ValueError(f"initial_sparsity must lie in (0, 1], but is {self.initial_sparsity}")
         if not 0 < self.sparsity_warmup_ratio <= 1:
             raise ValueError(f"sparsity_warmup_ratio must lie in (0, 1], but is {self.sparsity_warmup_ratio}")
+        self.check_probabilities("parts_first_ratio", "predictor_tuning_ratio")
         self.check_weights("full_text_weight", "match_weight")
         if self.match_base is not None and not 1 < self.match_base < float("inf"):
             raise ValueError(f"match_base must be finite and above 1, so that a^x increases, but is {self.match_base}")

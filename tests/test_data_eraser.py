@@ -6,6 +6,7 @@ import tarfile
 import pytest
 
 from hf_rationale.data import MalformedDataError, load_rationale_dataset
+from hf_rationale.data.eraser import eraser_instances
 
 
 DOCS = {"a": "A film .\nNot good at all .\n", "b": "It was great ."}
@@ -47,7 +48,8 @@ def check_movies(dataset):
     assert dataset["train"][0]["tokens"] == ["A", "film", ".", "Not", "good", "at", "all", "."]
     assert dataset["train"]["rationale"][:] == [[0, 0, 0, 1, 1, 1, 0, 0], [0, 0, 1, 0]]
     assert dataset["train"]["label"][:] == [0, 1]
-    assert dataset["train"].column_names == ["tokens", "label", "rationale"]
+    assert dataset["train"].column_names == ["tokens", "label", "rationale", "sentence_ids"]
+    assert dataset["train"]["sentence_ids"][:] == [[0, 0, 0, 1, 1, 1, 1, 1], [0, 0, 0, 0]]
 
 
 def test_reads_folder_or_parent(movies):
@@ -69,6 +71,19 @@ def test_pair_corpora_have_a_query_and_only_the_splits_that_exist(tmp_path):
     assert list(dataset) == ["validation"]
     assert dataset["validation"][0]["query"] == ["Is", "it", "good", "?"]
     assert dataset["validation"].features["label"].names == ["REFUTES", "SUPPORTS"]
+
+
+def test_without_a_training_file_validation_is_divided_by_document(tmp_path):
+    documents = {str(number): f"It is film {number} .\n" for number in range(40)}
+    lines = [instance("SUPPORTS", (name, 0, 2), docids=[name]) for name in documents for _ in range(2)]
+    write_corpus(tmp_path / "fever", {"val": lines, "test": lines[:1]}, documents)
+    dataset = load_rationale_dataset("fever", tmp_path)
+    assert list(dataset) == ["train", "validation", "test"]
+    assert len(dataset["train"]) + len(dataset["validation"]) == 80
+    films = [{row["tokens"][3] for row in dataset[split]} for split in ("train", "validation")]
+    assert not films[0] & films[1] and len(films[0]) > 2 * len(films[1]) > 0
+    for split in dataset:
+        assert len(eraser_instances("fever", tmp_path, split)) == len(dataset[split])
 
 
 def test_several_documents_follow_one_another(tmp_path):

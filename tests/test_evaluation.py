@@ -133,7 +133,7 @@ def test_what_cannot_be_measured_is_left_out(tmp_path):
     model, tokenizer = a_model(tmp_path / "model", "gru")
     gold = {"gold_replacement", "gold_against_selected", "failure_rate"}
     for texts, missing in (
-        (toy_reviews(6, marked=False), gold | {"plausibility"}),
+        (toy_reviews(6, marked=False), gold | {"plausibility", "yardsticks"}),
         (toy_reviews(6).remove_columns("label"), gold | {"classification"}),
     ):
         report = evaluate_rationales(model, texts, tokenizer, tmp_path / str(len(missing)) / "-".join(sorted(missing)))
@@ -146,7 +146,7 @@ def test_what_cannot_be_measured_is_left_out(tmp_path):
 
 def test_a_model_that_selects_nothing_is_measured_all_the_same(tmp_path):
     model, tokenizer = a_model(tmp_path / "model", "gru")
-    model.config.rationale_threshold = 1.0
+    model.config.decoding, model.config.rationale_threshold = "threshold", 1.0
     report = evaluate_rationales(model, toy_reviews(6), tokenizer, tmp_path / "report")
     assert report.sections["lipschitz"] == {
         "not measured": "The model selects nothing in any text, so its predictor reads nothing."
@@ -212,7 +212,7 @@ def test_another_kind_of_input_is_measured(tmp_path):
     model, _ = make_model("rnp", "vectors")
     report = evaluate_rationales(model, toy_sets(12), None, tmp_path)
     missing = {name: section["not measured"] for name, section in report.sections.items() if "not measured" in section}
-    assert set(missing) == {"failure_rate", "homogeneity", "lipschitz"}
+    assert set(missing) == {"failure_rate", "homogeneity", "lipschitz", "yardsticks"}
     assert all("RationaleForVectorsClassification" in missing[name] for name in ("homogeneity", "lipschitz"))
     assert 0 <= report.sections["plausibility"]["scores"]["token_micro"]["f1"] <= 1
     assert "comprehensiveness_aopc" in report.sections["faithfulness"]

@@ -143,11 +143,14 @@ def test_an_example_alone_is_the_same_in_a_batch(kind):
 def test_a_budget_takes_the_best_scored_units(kind, ratio):
     model, batch = kind.model(), kind.batch(sizes=(10, 5, 1))
     output, units = model(**batch, rationale_ratio=ratio), model.prepare(**batch).units
-    for mask, scores, first in zip(output.rationale_mask, output.rationale_scores, units.first, strict=True):
-        count = int(first.sum())
-        expected = 0 if ratio == 0 else max(1, int(ratio * count + 0.5))
+    for row, first in enumerate(units.first):
+        mask, scores = output.rationale_mask[row], output.rationale_scores[row]
+        weights = units.weights[row, first]
+        order = scores[first].argsort(descending=True, stable=True)
+        before = weights[order].cumsum(0) - weights[order]
+        expected = 0 if ratio == 0 else max(1, int((before + weights[order] / 2 <= ratio * weights.sum()).sum()))
         assert int(mask[first].sum()) == expected
-        if 0 < expected < count:
+        if 0 < expected < len(weights):
             assert scores[first & (mask > 0)].min() >= scores[first & (mask == 0)].max()
 
 
@@ -261,7 +264,7 @@ def test_given_units_are_selected_as_a_whole_and_count_their_words():
     batch = {"input_ids": ids, "word_ids": word_ids, "unit_ids": unit_ids}
     units = model.prepare(**batch).units
     assert units.weights[units.first].tolist() == [2, 4]
-    assert torch.equal(model.prepare(**batch).mark_ids, word_ids)
+    assert torch.equal(model.prepare(**batch).marks.ids, word_ids)
     mask = model(**batch, rationale_top_k=1).rationale_mask[0]
     assert mask.tolist() in ([0, 1, 1, 1, 0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 1, 1, 1, 1, 1, 0])
     output = model(**batch, rationale_top_k=1, labels=torch.tensor([0]))

@@ -14,8 +14,8 @@ PACKAGE = REPOSITORY / "hf_rationale"
 LAYERS = (
     ("version", "compat"),
     ("modeling", "metrics", "data"),
-    ("encoders", "text"),
-    ("training_args", "reading", "visualization"),
+    ("encoders", "text", "sentences"),
+    ("training_args", "reading", "visualization", "yardsticks"),
     ("model_card", "faithfulness"),
     ("trainer",),
     ("methods",),

@@ -79,7 +79,10 @@ def test_example_level_adds_up_over_splits():
     units = random_units(0, by_word=True, rows=6)
     mask = random_mask(units, 0)
     whole = compactness(mask, units, SPARSITY), coherence(mask, units)
-    parts = [(mask[i : i + 2], Units(*(field[i : i + 2] for field in units))) for i in range(0, 6, 2)]
+    parts = [
+        (mask[i : i + 2], Units(*(field if field is None else field[i : i + 2] for field in units)))
+        for i in range(0, 6, 2)
+    ]
     split = (
         torch.stack([compactness(m, u, SPARSITY) for m, u in parts]).mean(),
         torch.stack([coherence(m, u) for m, u in parts]).mean(),

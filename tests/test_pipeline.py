@@ -248,8 +248,7 @@ def test_budgets_at_call_time(word_pipe):
     assert word_pipe(text, rationale_threshold=0.0)["sparsity"] == 1.0
     assert word_pipe(text, rationale_threshold=1.0)["rationale"] == []
     default = word_pipe(text)
-    threshold = word_pipe.model.config.rationale_threshold
-    assert_same(word_pipe(text, rationale_threshold=threshold), default, tolerance=0)
+    assert_same(word_pipe(text, rationale_ratio=word_pipe.model.config.sparsity), default, tolerance=0)
 
 
 def test_a_budget_at_call_time_replaces_the_pipelines_own(bert_pipe):

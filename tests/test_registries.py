@@ -48,6 +48,7 @@ def test_every_label_of_a_measure_belongs_to_a_row_of_a_report():
     rows |= set(classification_scores(np.array([0, 1]), np.array([0, 1]))) | {
         "comprehensiveness aopc",
         "sufficiency aopc",
+        "best yardstick f1",
     }
     assert set(LABELS) <= {row.replace("_", " ") for row in rows}
 

@@ -17,8 +17,8 @@ from hf_rationale.modeling.selection import (
     budget_mask,
     calibrate_threshold,
     grouped_units,
-    mark_values,
-    mean_over_units,
+    marks_of_positions,
+    mean_over_parts,
     single_units,
     threshold_mask,
 )
@@ -81,10 +81,10 @@ def test_single_units():
 
 @all_units
 @seeds
-def test_mean_over_units(seed: int, by_word: bool):
+def test_mean_over_parts(seed: int, by_word: bool):
     units = random_units(seed, by_word)
     values = torch.randn(*units.index.shape, 2, generator=torch.Generator().manual_seed(seed))
-    means = mean_over_units(values, units)
+    means = mean_over_parts(values, units)
     for row in range(len(values)):
         for tokens in members(units, row):
             expected = values[row, tokens].mean(0)
@@ -98,7 +98,7 @@ def test_mean_over_units(seed: int, by_word: bool):
 @seeds
 def test_samples_are_0_or_1_and_whole(seed: int, by_word: bool):
     units = random_units(seed, by_word)
-    logits = mean_over_units(5 * torch.randn(*units.index.shape, 2), units).requires_grad_()
+    logits = mean_over_parts(5 * torch.randn(*units.index.shape, 2), units).requires_grad_()
     mask = GumbelSampler.sample(logits, units, temperature=0.7)
     assert set(mask.unique().tolist()) <= {0.0, 1.0}
     assert (mask[~units.selectable] == 0).all()
@@ -227,7 +227,7 @@ def test_kumaraswamy_samples_are_those_of_its_distribution():
 @all_units
 def test_kumaraswamy_samples_are_whole_and_have_a_gradient(by_word: bool):
     units = random_units(3, by_word)
-    logits = mean_over_units(torch.randn(*units.index.shape, 2), units).requires_grad_()
+    logits = mean_over_parts(torch.randn(*units.index.shape, 2), units).requires_grad_()
     mask = KumaraswamySampler.sample(logits, units, temperature=1.0)
     assert (mask[~units.selectable] == 0).all()
     for row in range(len(mask)):
@@ -310,4 +310,4 @@ def test_mark_values_are_the_largest_of_their_tokens():
     word_ids = torch.tensor([[-1, 0, 0, 1, 2, -1], [-1, 3, 3, 4, -1, -1]])
     values = torch.tensor([[1.0, 0.0, 0.7, 0.0, 1.0, 1.0], [0.0, 0.2, 0.1, 1.0, 0.0, 0.0]])
     expected = torch.tensor([[0.7, 0, 1, 0, 0, 0], [0, 0, 0, 0.2, 1, 0]])
-    assert torch.equal(mark_values(values, word_ids, 6), expected)
+    assert torch.equal(marks_of_positions(word_ids).values(values, 6), expected)

@@ -15,6 +15,7 @@ Reference:
 """
 
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -55,6 +56,7 @@ def read_eraser(name: str, data_dir: str | os.PathLike | None) -> DatasetDict:
     """Reads a corpus in the ERASER layout.
 
     An instance over several documents has them one after the other in `tokens`, in the order in which it names them.
+    `sentence_ids` numbers the lines of the documents, which are their sentences.
     All alternative evidence groups count as gold. An instance without any evidence has `rationale` `None`.
 
     Args:
@@ -66,8 +68,9 @@ def read_eraser(name: str, data_dir: str | os.PathLike | None) -> DatasetDict:
             nothing is written to disk.
 
     Returns:
-        `datasets.DatasetDict`: those of train, validation and test that have a file. multirc and fever have a column
-        `query`, of which no word can be selected.
+        `datasets.DatasetDict`: those of train, validation and test that have a file. Without a file for training, the
+        instances of validation are divided: those of a fifth of the documents are validation, and the others are
+        train. multirc and fever have a column `query`, of which no word can be selected.
 
     Raises:
         FileNotFoundError: nothing in that layout is there, or no split.
@@ -79,8 +82,7 @@ def read_eraser(name: str, data_dir: str | os.PathLike | None) -> DatasetDict:
     if not corpus.splits:
         raise FileNotFoundError(f"{corpus.place} has no split: expected any of {', '.join(SPLIT_FILES.values())}.")
     convert = partial(_to_example, corpus=corpus, task=task)
-    splits = {split: _read_split(corpus, split, convert) for split in SPLIT_FILES if split in corpus.splits}
-    return to_dataset_dict(splits, task.label_names, query=task.has_query)
+    return to_dataset_dict(_read_splits(corpus, convert), task.label_names)
 
 
 @dataclass(frozen=True)
@@ -123,9 +125,10 @@ def eraser_instances(name: str, data_dir: str | os.PathLike | None, split: str) 
     if split not in SPLIT_FILES:
         raise ValueError(f"There is no split {split!r}; choose one of {', '.join(SPLIT_FILES)}.")
     corpus = _find_corpus(name, data_dir)
-    if split not in corpus.splits:
+    splits = _read_splits(corpus, partial(_to_instance, corpus=corpus))
+    if split not in splits:
         raise FileNotFoundError(f"{corpus.place} has no split {split}: expected {SPLIT_FILES[split]}.")
-    return _read_split(corpus, split, partial(_to_instance, corpus=corpus))
+    return splits[split]
 
 
 @dataclass
@@ -135,16 +138,17 @@ class _Corpus:
     place: str
     splits: dict[str, bytes]
     fetch: Callable[[str], bytes | None]  # the bytes of a document; None if it does not exist
-    _documents: dict[str, list[str] | None] = field(default_factory=dict)
+    _documents: dict[str, list[list[str]] | None] = field(default_factory=dict)
 
-    def document(self, docid: str) -> list[str] | None:
+    def document(self, docid: str) -> list[list[str]] | None:
+        """The sentences of a document, each a list of tokens; None if it does not exist."""
         if docid not in self._documents:
             content = self.fetch(docid)
             if content is None:
                 self._documents[docid] = None
             else:
                 lines = decode_lines(io.BytesIO(content), f"{self.place}/docs/{docid}")
-                self._documents[docid] = [token for _, line in lines for token in line.split()]
+                self._documents[docid] = [line.split() for _, line in lines]
         return self._documents[docid]
 
 
@@ -193,8 +197,22 @@ def _open_archive(path: Path) -> _Corpus:
     return _Corpus(str(path), splits, documents.get)
 
 
+def _read_splits(corpus: _Corpus, convert: Callable[[Any], Any]) -> dict[str, list]:
+    """`convert` of the JSON of every line of every split. Without a file for training, that of validation is divided,
+    if it has documents enough."""
+    splits = {split: _read_split(corpus, split, convert) for split in SPLIT_FILES if split in corpus.splits}
+    if "train" not in splits and "validation" in splits:
+        held_back = _read_split(corpus, "validation", _is_held_back)
+        if len(set(held_back)) == 2:
+            parts = {"train": [], "validation": []}
+            for row, kept in zip(splits["validation"], held_back, strict=True):
+                parts["validation" if kept else "train"].append(row)
+            splits = parts | {split: rows for split, rows in splits.items() if split != "validation"}
+    return splits
+
+
 def _read_split(corpus: _Corpus, split: str, convert: Callable[[Any], Any]) -> list:
-    """`convert` of the JSON of every line."""
+    """`convert` of the JSON of every line of a split."""
     path = f"{corpus.place}/{SPLIT_FILES[split]}"
     converted = []
     for number, line in decode_lines(io.BytesIO(corpus.splits[split]), path):
@@ -211,7 +229,7 @@ class RecordError(ValueError):
 
 def _to_instance(instance: Any, corpus: _Corpus) -> EraserInstance:
     documents = _documents(instance, _evidences(instance), corpus)
-    lengths = tuple((docid, len(document)) for docid, document in documents.items())
+    lengths = tuple((docid, sum(map(len, document))) for docid, document in documents.items())
     return EraserInstance(get_field(instance, "annotation_id", str), lengths)
 
 
@@ -222,16 +240,18 @@ def _to_example(instance: Any, corpus: _Corpus, task: _Task) -> Example:
         raise RecordError(f"expected classification {expected}, found {classification!r}")
     evidences = _evidences(instance)
     documents = _documents(instance, evidences, corpus)
-    tokens, offsets = [], {}
+    tokens, offsets, sentence_ids = [], {}, []
     for docid, document in documents.items():
         offsets[docid] = len(tokens)
-        tokens = tokens + document
+        for sentence in document:
+            sentence_ids += [sentence_ids[-1] + 1 if sentence_ids else 0] * len(sentence)
+            tokens += sentence
 
     spans = []
     for evidence in evidences:
         docid = evidence["docid"]
         start, end = get_field(evidence, "start_token", int), get_field(evidence, "end_token", int)
-        length = len(documents[docid])
+        length = sum(map(len, documents[docid]))
         # ERASER's movies has 20 empty spans (start == end), which mark nothing.
         if not 0 <= start <= end <= length:
             raise RecordError(f"expected an evidence within the {length} tokens of {docid}, found [{start}, {end})")
@@ -241,6 +261,7 @@ def _to_example(instance: Any, corpus: _Corpus, task: _Task) -> Example:
         "tokens": tokens,
         "label": task.classifications.index(classification),
         "rationale": spans_to_rationale(spans, len(tokens)) if spans else None,
+        "sentence_ids": sentence_ids,
     }
     if task.has_query:
         example["query"] = get_field(instance, "query", str).split()
@@ -254,15 +275,15 @@ def _evidences(instance: Any) -> list:
     return [evidence for group in get_field(instance, "evidences", list) for evidence in _as_list(group)]
 
 
-def _documents(instance: dict, evidences: list, corpus: _Corpus) -> dict[str, list[str]]:
-    """The tokens of the documents of an instance, in its order."""
+def _documents(instance: dict, evidences: list, corpus: _Corpus) -> dict[str, list[list[str]]]:
+    """The sentences of the documents of an instance, in its order."""
     documents = {}
     for docid in _docids(instance, evidences):
         document = corpus.document(docid)
         if document is None:
             raise RecordError(f"expected the document docs/{docid}, which is not there")
         documents[docid] = document
-    if not any(documents.values()):
+    if not any(map(any, documents.values())):
         raise RecordError(f"expected a document, found blank text in {', '.join(documents)}")
     return documents
 
@@ -277,6 +298,12 @@ def _docids(instance: dict, evidences: list) -> list[str]:
     for evidence in evidences:
         docids.append(get_field(evidence, "docid", str))
     return list(dict.fromkeys(docids)) or [get_field(instance, "annotation_id", str)]
+
+
+def _is_held_back(instance: Any) -> bool:
+    """Whether an instance of a divided split is kept for validation. All instances over one document go together."""
+    first = _docids(instance, _evidences(instance))[0]
+    return hashlib.blake2b(first.encode(), digest_size=4).digest()[0] < 256 / 5
 
 
 def _as_list(group: Any) -> list:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 
@@ -27,46 +27,43 @@ class MalformedDataError(ValueError):
         return f"{place}: {self.problem}"
 
 
-class Example(TypedDict, total=False):
-    """One text. Only corpora of pairs have a `query`."""
+class Example(TypedDict):
+    """One text."""
 
     tokens: list[str]
     label: int
     rationale: list[int] | None
-    query: list[str]
+    query: NotRequired[list[str]]  # of a corpus of pairs: the first segment, of which no word can be selected
+    sentence_ids: NotRequired[list[int]]  # of a corpus that knows its sentences: the number of each word's sentence
 
 
-def rationale_features(label_names: Sequence[str], query: bool = False) -> Features:
+def rationale_features(label_names: Sequence[str], columns: Iterable[str] = ()) -> Features:
     """The columns of a rationale corpus.
 
     Args:
         label_names (`Sequence[str]`): the class names in the order of their ids.
-        query (`bool`, *optional*, defaults to `False`): whether a first segment comes with each text, as in question
-            answering and fact checking. Only the words of `tokens` can be selected, never those of `query`.
+        columns (`Iterable[str]`, *optional*): which of the optional columns there are.
 
     Returns:
         `datasets.Features`: `tokens` (the words), `label`, `rationale` (0/1 for each word; the whole list is `None`
-        if nobody marked the text) and, if asked for, `query`.
+        if nobody marked the text), and the optional columns of an [`Example`].
     """
     features = {
         "tokens": List(Value("string")),
         "label": ClassLabel(names=list(label_names)),
         "rationale": List(Value("int8")),
     }
-    if query:
-        features["query"] = List(Value("string"))
-    return Features(features)
+    optional = {"query": List(Value("string")), "sentence_ids": List(Value("int32"))}
+    return Features(features | {name: feature for name, feature in optional.items() if name in columns})
 
 
-def to_dataset(examples: Sequence[Example], label_names: Sequence[str], query: bool = False) -> Dataset:
-    """Puts examples into a `Dataset` with [`rationale_features`]."""
-    features = rationale_features(label_names, query)
+def to_dataset(examples: Sequence[Example], label_names: Sequence[str]) -> Dataset:
+    """Puts examples, which all have the same columns, into a `Dataset` with [`rationale_features`]."""
+    features = rationale_features(label_names, examples[0])
     return Dataset.from_dict({name: [example[name] for example in examples] for name in features}, features=features)
 
 
-def to_dataset_dict(
-    splits: dict[str, Sequence[Example]], label_names: Sequence[str], query: bool = False
-) -> DatasetDict:
+def to_dataset_dict(splits: dict[str, Sequence[Example]], label_names: Sequence[str]) -> DatasetDict:
     """Puts each split into a `Dataset`, with the same features for all.
 
     Raises:
@@ -75,7 +72,7 @@ def to_dataset_dict(
     for name, examples in splits.items():
         if not examples:
             raise ValueError(f"The {name} split has no usable example left.")
-    return DatasetDict({name: to_dataset(examples, label_names, query) for name, examples in splits.items()})
+    return DatasetDict({name: to_dataset(examples, label_names) for name, examples in splits.items()})
 
 
 def resolve_aspect(corpus: str, aspect: str | int | None, names: Sequence[str]) -> int:

@@ -19,6 +19,7 @@ LABELS = {
     "token micro precision": "rationale precision",
     "token micro recall": "rationale recall",
     "token micro f1": "rationale F1",
+    "best yardstick f1": "rationale F1 of the best yardstick",
     "token macro f1": "rationale F1, mean over texts",
     "iou macro f1": "span F1 at half overlap, mean over texts",
     "auprc": "AUPRC of the scores",

@@ -14,7 +14,7 @@ from transformers.utils import cached_file
 from .configuration import RationaleBaseConfig
 from .objective import objective as rnp_objective
 from .outputs import Prediction, RationaleClassifierOutput, RationaleInputs, Selection
-from .selection import SAMPLERS, Units, budget_mask, check_budget, threshold_mask
+from .selection import SAMPLERS, Units, budget_mask, check_budget, spans_mask, threshold_mask
 
 
 # Saved next to a PEFT adapter. It cannot be called config.json, or transformers would look for full weights there.
@@ -41,7 +41,6 @@ class RationalePreTrainedModel(PreTrainedModel):
     base_model_prefix = "rationale"
     extractor: nn.Module
     predictor: nn.Module
-    mark_ids_name: str  # the model input that says which word (node, pixel) a position belongs to
     # Whether the predictor's layers read the full text from the states of the extractor's first stage.
     reads_full_text_from_states = False
     # The Trainer would otherwise leave the division by accumulation steps to the model, as forward takes **kwargs.
@@ -86,6 +85,8 @@ class RationalePreTrainedModel(PreTrainedModel):
 
     def decode(self, scores: torch.Tensor, units: Units, threshold: float) -> torch.Tensor:
         """The mask of scores (batch, positions) at a threshold, at evaluation and for its calibration."""
+        if self.config.switch_cost:
+            return spans_mask(scores, units, threshold, self.config.switch_cost)
         return threshold_mask(scores, units, threshold)
 
     # --- Select, read, and compute the objective ---------------------------------------------------------------------
@@ -140,7 +141,7 @@ class RationalePreTrainedModel(PreTrainedModel):
         sample: bool | None = None,
     ) -> Selection:
         """The extractor's half. With a budget, the best-scored units are selected. Without one, the mask is sampled in
-        training, and decoded at the model's threshold at evaluation.
+        training, and decoded as the configuration says at evaluation.
 
         If there are several stages and nothing is sampled, all but the last keep their scheduled share of each input.
 
@@ -153,9 +154,11 @@ class RationalePreTrainedModel(PreTrainedModel):
         """
         check_budget(rationale_ratio, rationale_top_k, rationale_threshold)
         extractor, units = extractor or self.extractor, inputs.units
+        free = all(budget is None for budget in (rationale_ratio, rationale_top_k, rationale_threshold))
         if sample is None:
-            budgets = (rationale_ratio, rationale_top_k, rationale_threshold)
-            sample = self.training and all(budget is None for budget in budgets)
+            sample = self.training and free
+        if free and not sample and self.config.decoding == "budget":
+            rationale_ratio = self.config.sparsity
         sampler = SAMPLERS[self.config.sampler]
         threshold = self.config.rationale_threshold if rationale_threshold is None else rationale_threshold
         target = self.config.sparsity if rationale_ratio is None else rationale_ratio
@@ -167,6 +170,8 @@ class RationalePreTrainedModel(PreTrainedModel):
         for stage, share in enumerate(shares := self.shares(target)):
             hidden, logits = extractor(inputs, stage, hidden, mask)
             logits, last = logits.float(), stage == len(shares) - 1
+            if units.parts is not None:
+                logits = sampler.join(logits, units)
             scores = scores * sampler.probability(logits)
             if sample:
                 mask = mask * sampler.sample(logits, units, self.config.temperature)

@@ -36,10 +36,17 @@ class RationaleBaseConfig(PreTrainedConfig):
             stretched and rectified Kumaraswamy distribution, whose gates can lie between 0 and 1).
         temperature (`float`, *optional*, defaults to 1.0):
             Temperature of the Gumbel-softmax. The Kumaraswamy sampler does not use it.
+        decoding (`str`, *optional*, defaults to `"budget"`):
+            What is selected at evaluation: `"budget"` takes the best units of each input, up to the share `sparsity`.
+            `"threshold"` takes the units whose score reaches `rationale_threshold`, so that the share may differ from
+            input to input, and drifts if inputs are longer than those for which it was calibrated.
         rationale_threshold (`float`, *optional*, defaults to 0.5):
-            At evaluation, a unit is selected if its score reaches this threshold. With one stage of extraction, 0.5
-            is argmax. A score of PLMR is the product of the probabilities of its stages, so that 0.5 selects far
-            less than argmax. [`RationaleTrainer`] calibrates the threshold on the validation set.
+            The score from which on units are selected. With one stage of extraction, 0.5 is argmax. A score of PLMR is
+            the product of the probabilities of its stages, so that 0.5 selects far less than argmax.
+            [`RationaleTrainer`] calibrates the threshold on the validation set.
+        switch_cost (`float`, *optional*, defaults to 0.0):
+            At evaluation, what every start and every stop of the selection costs, in units of the scores. Above 0, the
+            selection is the best one at this cost, and has fewer and longer spans.
         classifier_dropout (`float`, *optional*, defaults to 0.2):
             Dropout before the heads of both players.
         initializer_range (`float`, *optional*, defaults to 0.02):
@@ -53,7 +60,9 @@ class RationaleBaseConfig(PreTrainedConfig):
     pooling: str | None = None
     sampler: str = "gumbel"
     temperature: float | int = 1.0
+    decoding: str = "budget"
     rationale_threshold: float | int = 0.5
+    switch_cost: float | int = 0.0
     classifier_dropout: float | int = 0.2
     initializer_range: float = 0.02
 
@@ -79,6 +88,7 @@ class RationaleBaseConfig(PreTrainedConfig):
             sparsity_level=("example", "batch"),
             pooling=(None, "mean", "max", "cls"),
             sampler=tuple(SAMPLERS),
+            decoding=("threshold", "budget"),
             problem_type=(None, "single_label_classification"),
         )
 
@@ -94,7 +104,7 @@ class RationaleBaseConfig(PreTrainedConfig):
             raise ValueError(f"A classifier needs at least 2 labels, but num_labels is {self.num_labels}")
         if not 0 < self.sparsity < 1:
             raise ValueError(f"sparsity is the share to select and must lie between 0 and 1, but is {self.sparsity}")
-        for name in ("sparsity_weight", "coherence_weight"):
+        for name in ("sparsity_weight", "coherence_weight", "switch_cost"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be finite and at least 0, but is {getattr(self, name)}")
         if not 0 < self.temperature < float("inf"):

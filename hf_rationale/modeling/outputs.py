@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from transformers.utils import ModelOutput
 
-from .selection import Units
+from .selection import Marks, Units
 
 
 UNMARKED = -1  # in a column of marks: nobody marked this example
@@ -62,9 +62,7 @@ class RationaleInputs(NamedTuple):
     real: torch.Tensor  # (batch, positions): 1 for positions of the input, 0 for padding
     units: Units  # what can be selected, and what is selected together
     context: torch.Tensor  # (batch, positions): 1 for what the predictor always reads, such as [CLS] and a query
-    mark_ids: (
-        torch.LongTensor | None
-    )  # (batch, positions): which word (node, pixel) of those that people mark; -1: none
+    marks: Marks | None  # which positions belong to which word (node, pixel) of those that people mark
     labels: torch.LongTensor | None  # (batch,)
     columns: dict[str, torch.Tensor]  # (batch,) each: further columns of the dataset that a method asks for
     options: dict[str, Any]  # of the predictor's encoder: output_hidden_states and output_attentions if asked for

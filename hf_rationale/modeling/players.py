@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from .configuration import RationaleBaseConfig
-from .selection import Units, mean_over_units
+from .selection import Units, mean_over_parts
 
 
 class MaskPredictor(nn.Module):
@@ -19,9 +19,9 @@ class MaskPredictor(nn.Module):
         self.selector = nn.Linear(hidden_size, 2)
 
     def forward(self, hidden: torch.Tensor, units: Units) -> torch.Tensor:
-        """Logits (batch, positions, 2) of states (batch, positions, hidden), equal within a unit."""
-        # In float32, because padding is a unit as well: the sum over a long one would overflow in float16.
-        return mean_over_units(self.selector(self.dropout(self.norm(hidden))).float(), units)
+        """Logits (batch, positions, 2) of states (batch, positions, hidden), equal within a part of a unit."""
+        # In float32, because padding is a part as well: the sum over a long one would overflow in float16.
+        return mean_over_parts(self.selector(self.dropout(self.norm(hidden))).float(), units)
 
     def reset_parameters(self):
         self.norm.reset_parameters()

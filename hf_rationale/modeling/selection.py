@@ -1,7 +1,8 @@
 """Selecting: units, samplers, budgets, decoding and calibration.
 
 Shapes: a batch of `batch` inputs with `positions` positions each. A *unit* is a set of positions that are selected
-together, such as the tokens of a word. What a position stands for (a token, a sentence, a node) does not matter here.
+together, such as the tokens of a word or of a sentence. What a position stands for (a token, a sentence, a node) does
+not matter here.
 """
 
 from __future__ import annotations
@@ -10,14 +11,20 @@ from collections.abc import Callable, Iterable
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
 
 class Units(NamedTuple):
-    """Which positions are selected together, which can be selected at all, and which units are neighbours."""
+    """Which positions are selected together, which can be selected at all, and which are neighbours.
+
+    A unit may consist of *parts* that are scored one by one, as a sentence consists of words. The unit then has the
+    mean probability of its parts."""
 
     index: torch.LongTensor  # (batch, positions): number of the unit that a position belongs to, from 0
+    parts: torch.LongTensor | None  # (batch, positions): number of its part; None if every unit is its only part
+    sizes: torch.FloatTensor  # (batch, positions): how much of the input a position is; 0 if it cannot be selected
     selectable: torch.BoolTensor  # (batch, positions): positions that can be selected; padding cannot
     first: torch.BoolTensor  # (batch, positions): the first position of every selectable unit
     weights: torch.FloatTensor  # (batch, positions): at `first`, how much of the input the unit is; 0 elsewhere
@@ -28,32 +35,70 @@ class Units(NamedTuple):
         units = torch.zeros_like(self.index).scatter_add(1, self.index, chosen.long())
         return (units.gather(1, self.index) > 0) & self.selectable
 
+    def separate(self) -> Units:
+        """The same input with every part as a unit of its own."""
+        if self.parts is None:
+            return self
+        return _units(self.parts, None, self.sizes, self.selectable, self.edges)
 
-def single_units(selectable: torch.BoolTensor, edges: torch.LongTensor | None = None) -> Units:
-    """Every position is a unit of weight 1. Without `edges` the positions form a chain."""
+
+def single_units(
+    selectable: torch.BoolTensor, sizes: torch.Tensor | None = None, edges: torch.LongTensor | None = None
+) -> Units:
+    r"""
+    Every position is a unit.
+
+    Args:
+        sizes (`torch.Tensor` of shape `(batch, positions)`, *optional*): how much of the input a position is. By
+            default every position counts 1.
+        edges (*optional*): pairs of neighbours. By default the positions form a chain.
+    """
     index = torch.arange(selectable.shape[1], device=selectable.device).expand_as(selectable)
-    edges = chain_edges(selectable) if edges is None else edges
-    return Units(index, selectable, selectable, selectable.float(), edges)
+    sizes = selectable if sizes is None else sizes
+    return _units(index, None, sizes, selectable, chain_edges(selectable) if edges is None else edges)
 
 
 def grouped_units(
-    unit_ids: torch.LongTensor, selectable: torch.BoolTensor, sizes: torch.Tensor | None = None
+    unit_ids: torch.LongTensor,
+    selectable: torch.BoolTensor,
+    sizes: torch.Tensor | None = None,
+    part_ids: torch.LongTensor | None = None,
 ) -> Units:
     r"""
     Consecutive positions with the same entry of `unit_ids` (batch, positions) form one unit, and the positions form a
     chain.
 
     Args:
-        sizes (`torch.Tensor` of shape `(batch, positions)`, *optional*): how much a position adds to the weight of its
-            unit, such as 1 for the first token of every word. By default every unit has weight 1.
+        sizes (`torch.Tensor` of shape `(batch, positions)`, *optional*): how much of the input a position is, such as
+            1 for the first token of every word. By default every unit has weight 1.
+        part_ids (`torch.LongTensor` of shape `(batch, positions)`, *optional*): consecutive positions of a unit with
+            the same entry are scored as one part. By default the whole unit is.
     """
+    index = _numbered(selectable, unit_ids)
+    sizes = _first(index) & selectable if sizes is None else sizes
+    parts = None if part_ids is None else _numbered(selectable, unit_ids, part_ids)
+    return _units(index, parts, sizes, selectable, chain_edges(selectable))
+
+
+def _units(index, parts, sizes, selectable, edges) -> Units:
+    sizes, first = sizes.float() * selectable, _first(index) & selectable
+    weights = torch.zeros_like(sizes).scatter_add(1, index, sizes).gather(1, index) * first
+    return Units(index, parts, sizes, selectable, first, weights, edges)
+
+
+def _numbered(selectable: torch.BoolTensor, *ids: torch.LongTensor) -> torch.LongTensor:
+    """Numbers from 0 for the runs of positions that are equal in all `ids`. What cannot be selected ends a run."""
     start = torch.ones_like(selectable)
-    start[:, 1:] = (unit_ids[:, 1:] != unit_ids[:, :-1]) | (selectable[:, 1:] != selectable[:, :-1])
-    index, first = start.long().cumsum(1) - 1, start & selectable
-    weights = first.float()
-    if sizes is not None:
-        weights = weights * torch.zeros_like(weights).scatter_add(1, index, sizes.float()).gather(1, index)
-    return Units(index, selectable, first, weights, chain_edges(selectable))
+    start[:, 1:] = selectable[:, 1:] != selectable[:, :-1]
+    for one in ids:
+        start[:, 1:] |= one[:, 1:] != one[:, :-1]
+    return start.long().cumsum(1) - 1
+
+
+def _first(index: torch.LongTensor) -> torch.BoolTensor:
+    first = torch.ones_like(index, dtype=torch.bool)
+    first[:, 1:] = index[:, 1:] != index[:, :-1]
+    return first
 
 
 def chain_edges(selectable: torch.BoolTensor) -> torch.LongTensor:
@@ -62,22 +107,44 @@ def chain_edges(selectable: torch.BoolTensor) -> torch.LongTensor:
     return torch.stack([left, left + (selectable[:, 1:] & selectable[:, :-1])], dim=-1)
 
 
-def mean_over_units(values: torch.Tensor, units: Units) -> torch.Tensor:
-    """Give every position the mean of `values` (batch, positions, width) over the positions of its unit."""
-    index = units.index.unsqueeze(-1).expand_as(values)
+def mean_over_parts(values: torch.Tensor, units: Units) -> torch.Tensor:
+    """Give every position the mean of `values` (batch, positions, width) over the positions of its part."""
+    index = (units.index if units.parts is None else units.parts).unsqueeze(-1).expand_as(values)
     total = torch.zeros_like(values).scatter_add(1, index, values)
     count = torch.zeros_like(values).scatter_add(1, index, torch.ones_like(values))
     return (total / count.clamp_min(1)).gather(1, index)
 
 
-def mark_values(values: torch.Tensor, mark_ids: torch.LongTensor, count: int) -> torch.Tensor:
-    """For each of the `count` things that people can mark, such as the words of a text, the largest of the `values`
-    (batch, positions) at its positions: (batch, count).
+def mean_over_units(values: torch.Tensor, units: Units) -> torch.Tensor:
+    """Give every selectable position the mean of `values` (batch, positions) over its unit, weighted by the sizes."""
+    total = torch.zeros_like(values).scatter_add(1, units.index, values * units.sizes)
+    size = torch.zeros_like(values).scatter_add(1, units.index, units.sizes.to(values.dtype))
+    return (total / size.masked_fill(size == 0, 1)).gather(1, units.index)
 
-    `mark_ids` (batch, positions) says which of these things a position belongs to, and is -1 if it belongs to none.
-    A thing without positions, such as a word that was cut off, gets 0."""
-    values = torch.where(mark_ids >= 0, values, 0)
-    return values.new_zeros(len(values), count).scatter_reduce(1, mark_ids.clamp_min(0), values, reduce="amax")
+
+class Marks(NamedTuple):
+    """Which positions belong to which of the things that people can mark, such as the words of a text: a list of pairs
+    for each input. A word may consist of several positions (tokens), and a position (a sentence) of several words."""
+
+    positions: torch.LongTensor  # (batch, pairs)
+    ids: torch.LongTensor  # (batch, pairs): the number of the word; -1 if there is none
+
+    def values(self, values: torch.Tensor, count: int) -> torch.Tensor:
+        """The largest of the `values` (batch, positions) of each of `count` words: (batch, count). A word without
+        positions, which was cut off, gets 0."""
+        values = torch.where(self.ids >= 0, values.gather(1, self.positions), 0)
+        return values.new_zeros(len(values), count).scatter_reduce(1, self.ids.clamp_min(0), values, reduce="amax")
+
+    def select(self, marked: torch.BoolTensor, count: int) -> torch.BoolTensor:
+        """Which of `count` positions belong to a word that is `marked` (batch, words): (batch, count)."""
+        chosen = (marked.gather(1, self.ids.clamp_min(0)) & (self.ids >= 0)).long()
+        places = torch.zeros(len(marked), count, dtype=torch.long, device=marked.device)
+        return places.scatter_reduce(1, self.positions, chosen, reduce="amax") > 0
+
+
+def marks_of_positions(ids: torch.LongTensor) -> Marks:
+    """The marks if every position belongs to one word at most: `ids` (batch, positions), -1 if it belongs to none."""
+    return Marks(torch.arange(ids.shape[1], device=ids.device).expand_as(ids), ids)
 
 
 # --- Samplers --------------------------------------------------------------------------------------------------------
@@ -120,6 +187,13 @@ class GumbelSampler:
         """The probability that a position is selected (batch, positions), of logits (batch, positions, 2)."""
         return logits.softmax(-1)[..., 1]
 
+    @classmethod
+    def join(cls, logits: torch.Tensor, units: Units) -> torch.Tensor:
+        """The logits (batch, positions, 2) of whole units, of those of their parts: a unit has the mean probability of
+        its parts."""
+        selected = mean_over_units(cls.probability(logits), units).clamp(1e-6, 1 - 1e-6)
+        return torch.stack([1 - selected, selected], dim=-1).log()
+
 
 class KumaraswamySampler:
     """The stretched and rectified Kumaraswamy distribution (HardKuma, Bastings et al. 2019, section 3): its gates are
@@ -142,6 +216,11 @@ class KumaraswamySampler:
         """The probability that a gate is not 0 (batch, positions), of logits (batch, positions, 2)."""
         b, a = cls._shapes(logits)
         return (1 - (-cls.low / (cls.high - cls.low)) ** a) ** b
+
+    @staticmethod
+    def join(logits: torch.Tensor, units: Units) -> torch.Tensor:
+        """As of [`GumbelSampler`], but a unit has the mean logits of its parts."""
+        return torch.stack([mean_over_units(one, units) for one in logits.unbind(-1)], dim=-1)
 
     @staticmethod
     def _shapes(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -210,6 +289,34 @@ def budget_mask(
 def threshold_mask(scores: torch.Tensor, units: Units, threshold: float) -> torch.Tensor:
     """Select the units whose score (batch, positions) reaches `threshold`."""
     return ((scores >= threshold) & units.selectable).to(scores.dtype)
+
+
+def spans_mask(scores: torch.Tensor, units: Units, threshold: float, switch_cost: float) -> torch.Tensor:
+    r"""
+    Select the spans of units with the largest sum of weight × (score − threshold), where every start and every stop
+    costs `switch_cost`. This is exact, by dynamic programming over the units in their order. Of equally good
+    selections, the result is one in which no unit could be left out. A higher threshold never selects more.
+
+    Args:
+        scores (`torch.FloatTensor` of shape `(batch, positions)`): scores, equal within a unit.
+    """
+    gains = (scores.double() - threshold) * units.weights
+    gains = torch.zeros_like(gains).scatter_add(1, units.index, gains)
+    reachable = torch.zeros_like(units.selectable).scatter(1, units.index, units.selectable)
+    gains = gains.masked_fill(~reachable, -torch.inf).cpu().numpy()
+    outside, inside = np.zeros(len(gains)), np.full(len(gains), -np.inf)
+    stopped, stayed = np.zeros_like(gains, dtype=bool), np.zeros_like(gains, dtype=bool)
+    for place, gain in enumerate(gains.T):
+        # The best sums of the units so far, with this one outside and inside of the selection.
+        stop, start = inside - switch_cost, outside - switch_cost
+        stopped[:, place], stayed[:, place] = stop > outside, inside > start
+        outside, inside = np.maximum(outside, stop), gain + np.maximum(inside, start)
+    chosen, selected = np.zeros_like(stopped), inside - switch_cost > outside
+    for place in reversed(range(gains.shape[1])):
+        chosen[:, place] = selected
+        selected = np.where(selected, stayed[:, place], stopped[:, place])
+    chosen = torch.from_numpy(chosen).to(scores.device).gather(1, units.index)
+    return (chosen & units.selectable).to(scores.dtype)
 
 
 # (scores, units, threshold) -> mask. It sees whole inputs, so that it may look at the neighbours of a unit.

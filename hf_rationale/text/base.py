@@ -16,12 +16,12 @@ from transformers.utils import logging
 from ..modeling.base import Objective, RationalePreTrainedModel, is_readable
 from ..modeling.configuration import MOVED_TO_TRAINING_ARGUMENTS
 from ..modeling.outputs import RationaleClassifierOutput, RationaleInputs
-from ..modeling.selection import Units, grouped_units, single_units
+from ..modeling.selection import Units, grouped_units, marks_of_positions, single_units
 from .attention import make_maskable, supports_masked_attention
 from .collator import RationaleDataCollator
 from .encoder_traits import traits_of
 from .encoders import count_positions, find_special_token_ids
-from .encoding import encode_rationale_dataset
+from .encoding import TokenReader, encode_rationale_dataset
 
 
 logger = logging.get_logger(__name__)
@@ -30,7 +30,6 @@ logger = logging.get_logger(__name__)
 class RationaleTextModel(RationalePreTrainedModel):
     """Base of the rationale classifiers over tokens. Its `reader` reads with masked attention or masked embeddings."""
 
-    mark_ids_name = "word_ids"
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_flash_attn = True
@@ -123,7 +122,8 @@ class RationaleTextModel(RationalePreTrainedModel):
                 a token belongs to, -1 for tokens that cannot be selected. It is needed to select by word. Without
                 `token_type_ids`, it also distinguishes a pair from a single text that contains special tokens.
             unit_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*): index of the unit that
-                is selected as a whole, instead of the units of the model's `selection_level`.
+                a token belongs to, such as a sentence. Its tokens are selected together, whatever the model's
+                `selection_level`.
             labels (`torch.LongTensor` of shape `(batch_size,)`, *optional*): class indices.
             columns (`dict[str, torch.Tensor]`, *optional*): further columns of a dataset, for a method's objective.
             rationale_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*): the predictor reads
@@ -188,7 +188,7 @@ class RationaleTextModel(RationalePreTrainedModel):
             units=self._units(selectable, word_ids, unit_ids),
             # What comes before the first selectable token. A closing [SEP] would tell how long the text is.
             context=(real & (selectable.long().cumsum(1) == 0)).to(self.dtype),
-            mark_ids=word_ids,
+            marks=None if word_ids is None else marks_of_positions(word_ids),
             labels=labels,
             columns=columns or {},
             options={},
@@ -197,18 +197,26 @@ class RationaleTextModel(RationalePreTrainedModel):
     def _units(
         self, selectable: torch.BoolTensor, word_ids: torch.LongTensor | None, unit_ids: torch.LongTensor | None
     ) -> Units:
-        if unit_ids is not None:
-            words = selectable if word_ids is None else grouped_units(word_ids, selectable).first
-            return grouped_units(unit_ids, selectable, sizes=words)
-        if self.config.selection_level == "word":
-            if word_ids is not None:
-                return grouped_units(word_ids, selectable)
-            if not torch.compiler.is_compiling():
-                logger.warning_once(
-                    "This model selects whole words but was given no word_ids, so it selects single tokens. "
-                    "RationaleDataCollator and pipeline('rationale-classification') supply word_ids."
-                )
-        return single_units(selectable)
+        """The units of a batch. Whatever they are, their sizes count words. Words are scored as wholes, unless the
+        model selects tokens."""
+        level = self.config.selection_level
+        given = ["token"] + ["word"] * (word_ids is not None) + ["clause", "sentence"] * (unit_ids is not None)
+        if level not in given and not torch.compiler.is_compiling():
+            logger.warning_once(
+                f"This model selects whole {level}s but was not told where they are, so it selects smaller units. "
+                "RationaleDataCollator and pipeline('rationale-classification') supply word_ids and unit_ids."
+            )
+        if word_ids is None:
+            return single_units(selectable) if unit_ids is None else grouped_units(unit_ids, selectable, selectable)
+        words = grouped_units(word_ids, selectable)
+        if level == "token":
+            tokens = torch.arange(selectable.shape[1], device=selectable.device).expand_as(selectable)
+            counts = torch.zeros_like(words.sizes).scatter_add(1, words.index, selectable.float())
+            sizes = 1 / counts.gather(1, words.index).clamp_min(1)
+            if unit_ids is None:
+                return single_units(selectable, sizes)
+            return grouped_units(unit_ids, selectable, sizes, part_ids=tokens)
+        return words if unit_ids is None else grouped_units(unit_ids, selectable, words.first, part_ids=word_ids)
 
     def _check_inputs(self, input_ids, attention_mask, token_type_ids, word_ids, unit_ids):
         if input_ids is None or input_ids.dim() != 2:
@@ -253,15 +261,32 @@ class RationaleTextModel(RationalePreTrainedModel):
     # --- Datasets ----------------------------------------------------------------------------------------------------
 
     def encode_dataset(
-        self, dataset: Dataset, processing_class: Any, max_length: int | None = None, columns: tuple[str, ...] = ()
+        self,
+        dataset: Dataset,
+        processing_class: Any,
+        max_length: int | None = None,
+        columns: tuple[str, ...] = (),
+        level: str | None = None,
     ) -> Dataset:
-        return encode_rationale_dataset(dataset, check_tokenizer(processing_class), max_length, columns)
+        level = self.unit_level(level)
+        return encode_rationale_dataset(dataset, check_tokenizer(processing_class), max_length, columns, level)
+
+    def unit_level(self, level: str | None = None) -> str | None:
+        """The level of the `unit_ids` that the model needs to select by `level` (by default its own): None if it needs
+        none."""
+        own = self.config.selection_level
+        level = level or own
+        return None if level == own and level in ("token", "word") else level
 
     def data_collator(self, processing_class: Any, columns: tuple[str, ...] = ()) -> Callable:
         return RationaleDataCollator(check_tokenizer(processing_class), columns=columns)
 
     def is_encoded(self, dataset: Dataset) -> bool:
         return "input_ids" in dataset.column_names
+
+    def text_reader(self, tokenizer) -> TokenReader:
+        """A function that reads single texts for the pipeline."""
+        return TokenReader(tokenizer, self.unit_level, self.max_length)
 
     # --- Configuration -----------------------------------------------------------------------------------------------
 

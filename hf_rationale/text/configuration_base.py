@@ -6,6 +6,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import CONFIG_MAPPING
 
 from ..modeling.configuration import RationaleBaseConfig
+from .segmentation import LEVELS
 
 
 # Model types of earlier versions. Configurations with these encoders still load.
@@ -19,9 +20,10 @@ class RationaleTextConfig(RationaleBaseConfig):
 
     Args:
         selection_level (`str`, *optional*, defaults to `"token"`):
-            The units that are selected as a whole: `"token"` selects every token by itself, and `"word"` selects all
-            tokens of a word together. Words are given by the input `word_ids`, which [`RationaleDataCollator`] and
-            the pipeline supply. `sparsity` is a share of these units.
+            The units that are selected as a whole: `"token"`, `"word"`, `"clause"` or `"sentence"`. Tokens are
+            mapped to words by the input `word_ids`, and to clauses and sentences by `unit_ids`. Trainers and the
+            pipeline supply both. `sparsity` is a share of the words, whatever the level. A clause or a sentence has
+            the mean probability of its words.
         special_token_ids (`list[int]`, *optional*):
             Tokens that can never be selected, such as `[CLS]`, `[SEP]` and padding.
         pad_token_id (`int`, *optional*):
@@ -45,4 +47,4 @@ class RationaleTextConfig(RationaleBaseConfig):
 
     def validate_selection_level(self):
         """Raises `ValueError` if there is no such level."""
-        self.check_choices(selection_level=("token", "word"))
+        self.check_choices(selection_level=LEVELS)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from datasets import Dataset
 from tokenizers import Encoding
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from ..modeling.outputs import UNMARKED
+from .segmentation import LEVELS, SEGMENTERS, Segmenter, segments_of_words, units_of_words
 
 
 logger = logging.get_logger(__name__)
@@ -67,11 +69,55 @@ class TextEncoder:
         return inputs | dict.fromkeys(self.segments, encoding.type_ids)
 
 
+class TokenReader:
+    r"""
+    Reads single texts for the pipeline: every token is a position.
+
+    Args:
+        tokenizer: a fast tokenizer. It is not changed.
+        unit_level: gives the level of the units that the model needs for the one that is asked for.
+        max_length (*optional*): cut texts to this number of tokens.
+    """
+
+    joins = True  # neighbouring tokens make one span
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        unit_level: Callable[[str | None], str | None],
+        max_length: int | None = None,
+    ):
+        self.unit_level = unit_level
+        self.single, self.pair = (TextEncoder(tokenizer, max_length, pairs) for pairs in (False, True))
+
+    def __call__(
+        self, text: str, query: str | None = None, level: str | None = None, segment: Segmenter | None = None
+    ) -> dict[str, Any]:
+        """The model's inputs, and of every position: `offsets`, its characters, and `content`, whether it has any.
+        `truncated` says whether the text was cut."""
+        encoder = self.single if query is None else self.pair
+        encoding = encoder([text], None if query is None else [query])[0]
+        word_ids = _word_ids(encoding, int(query is not None))
+        if truncated := bool(encoding.overflowing):
+            logger.warning_once(
+                f"A text is longer than the {encoder.max_length} tokens that the model can read, so its end is cut "
+                "off. Its result contains 'truncated': True."
+            )
+        inputs = encoder.model_inputs(encoding) | {"word_ids": word_ids}
+        level = self.unit_level(level)
+        if level is not None or segment is not None:
+            inputs["unit_ids"] = unit_ids(encoding, word_ids, text, level, segment)
+        inputs |= {"offsets": encoding.offsets, "content": [int(word >= 0) for word in word_ids]}
+        return {name: torch.tensor([values]) for name, values in inputs.items()} | {"truncated": truncated}
+
+
 def encode_rationale_dataset(
     dataset: Dataset,
     tokenizer: PreTrainedTokenizerBase,
     max_length: int | None = None,
     columns: tuple[str, ...] = (),
+    level: str | None = None,
+    segment: Segmenter | None = None,
 ) -> Dataset:
     r"""
     Tokenize a dataset with the columns of [`load_rationale_dataset`], or a dataset of your own.
@@ -79,17 +125,22 @@ def encode_rationale_dataset(
     Args:
         dataset: a dataset with a column `tokens` (lists of words) or `text` (strings). Optional columns are `label`
             (or `labels`), `rationale` (0 or 1 for every word, for `text` the tokenizer's words; None if nobody marked
-            the text), and `query` of the same type as the text: a first segment that is always read and never
-            selected.
+            the text), `sentence_ids` (for `tokens`: the number of each word's sentence, if it is known), and `query`
+            of the same type as the text: a first segment that is always read and never selected.
         tokenizer: a fast tokenizer. It is not changed.
         max_length: cut texts to this number of tokens (of a pair, the second segment). A warning says how many were
             cut. Words that are cut off cannot be selected, and marked words among them count as missed.
         columns: further columns to keep, which a method's objective reads.
+        level (*optional*): the units that are selected as a whole, one of `"token"`, `"word"`, `"clause"` and
+            `"sentence"`. By default they are left to the model.
+        segment (*optional*): a function that finds the units of a text: the `[start, end)` spans of its characters, in
+            order. It replaces the segmentation of `level`. For `tokens`, it is given the words joined by blanks.
 
     Returns:
         the dataset with the columns `input_ids`, `attention_mask`, `token_type_ids` (if the tokenizer has them),
-        `word_ids` (the index of a token's word, -1 for special tokens and the first segment), `length` (in tokens),
-        `labels`, `rationale` (an entry for every word of the whole text, -1 if nobody marked it), and `columns`.
+        `word_ids` (the index of a token's word, -1 for special tokens and the first segment), `unit_ids` (likewise the
+        index of its unit, if `level` or `segment` is given), `length` (in tokens), `labels`, `rationale` (an entry for
+        every word of the whole text, -1 if nobody marked it), and `columns`.
 
     Raises:
         ValueError: with the number of the row, if a text is blank, if a rationale is not 0 or 1 for every word, or if
@@ -103,6 +154,8 @@ def encode_rationale_dataset(
         raise ValueError(f"The method needs the columns {missing}, but the dataset has only {names}")
     if not len(dataset):
         raise ValueError("The dataset is empty.")
+    if level not in (None, *LEVELS):
+        raise ValueError(f"The level must be one of {LEVELS}, but is {level!r}")
     label_column = next((name for name in ("label", "labels") if name in names), None)
     pairs = "query" in names
     encoder = TextEncoder(tokenizer, max_length, pairs)
@@ -129,6 +182,18 @@ def encode_rationale_dataset(
             _word_ids(encoding, len(segments) - 1, text if source == "tokens" else None)
             for encoding, text in zip(encodings, texts, strict=True)
         ]
+        if level is not None or segment is not None:
+            encoded["unit_ids"] = [
+                unit_ids(encoding, word_ids, text, level, segment, words, sentence_ids)
+                for encoding, word_ids, text, words, sentence_ids in zip(
+                    encodings,
+                    encoded["word_ids"],
+                    segments[0],
+                    texts if source == "tokens" else [None] * len(rows),
+                    batch.get("sentence_ids") or [None] * len(rows),
+                    strict=True,
+                )
+            ]
         encoded["length"] = [len(encoding.ids) for encoding in encodings]
         encoded["truncated"] = [bool(encoding.overflowing) for encoding in encodings]
         if label_column is not None:
@@ -166,6 +231,38 @@ def _word_ids(encoding: Encoding, segment: int, words: list[str] | None = None) 
         # The last character decides, because some tokens begin with the blank before their word.
         ids = np.searchsorted(behind, [max(start, end - 1) for start, end in encoding.offsets], side="right").tolist()
     return [word if of == segment else -1 for word, of in zip(ids, encoding.sequence_ids, strict=True)]
+
+
+def unit_ids(
+    encoding: Encoding,
+    word_ids: list[int],
+    text: str,
+    level: str | None,
+    segment: Segmenter | None = None,
+    words: list[str] | None = None,
+    sentence_ids: list[int] | None = None,
+) -> list[int]:
+    r"""
+    The unit of every token of a text, -1 for tokens that belong to no word. A unit consists of whole words.
+
+    Args:
+        encoding: the encoding of `text`, or of a pair with `text` as its last segment.
+        word_ids: the word of every token.
+        level, segment: as of [`encode_rationale_dataset`].
+        words (*optional*): the words that `text` joins by blanks. By default the words are the tokenizer's.
+        sentence_ids (*optional*): the number of the sentence of every word, if it is known.
+    """
+    if segment is None and level == "token":
+        return [-1 if word < 0 else place for place, word in enumerate(word_ids)]
+    if segment is None and level == "word":
+        return word_ids
+    if words is not None:
+        units = units_of_words(words, level, sentence_ids, segment)
+    else:
+        of = max((one for one in encoding.sequence_ids if one is not None), default=0)
+        last = [encoding.word_to_chars(word, of)[1] - 1 for word in range(max(word_ids, default=-1) + 1)]
+        units = segments_of_words(last, (segment or SEGMENTERS[level])(text))
+    return [-1 if word < 0 else units[word] for word in word_ids]
 
 
 def _checked_rationale(row: int, rationale: list[int] | None, count: int) -> list[int]:

@@ -5,16 +5,12 @@ from __future__ import annotations
 import unicodedata
 from typing import Any
 
-import torch
 from transformers import Pipeline
-from transformers.utils import logging
 
+from ..modeling.objective import selected_share
 from ..modeling.selection import check_budget
-from .base import RationaleTextModel
-from .encoding import TextEncoder
+from .segmentation import LEVELS, Segmenter
 
-
-logger = logging.get_logger(__name__)
 
 _BUDGETS = ("rationale_ratio", "rationale_top_k", "rationale_threshold")
 
@@ -44,16 +40,14 @@ class RationaleClassificationPipeline(Pipeline):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        if not isinstance(self.model, RationaleTextModel):
-            if hasattr(self.model, "merge_and_unload"):
-                raise ValueError("Merge the adapter first: pass model.merge_and_unload().")
+        if hasattr(self.model, "merge_and_unload"):
+            raise ValueError("Merge the adapter first: pass model.merge_and_unload().")
+        if not hasattr(self.model, "text_reader"):
             raise ValueError(
                 f"{type(self.model).__name__} selects no rationale. Train a rationale classifier from its encoder: "
                 "RationaleForSequenceClassification.from_encoder_pretrained(…)."
             )
-        self._encoder, self._pair_encoder = (
-            TextEncoder(self.tokenizer, self.model.max_length, pairs) for pairs in (False, True)
-        )
+        self._read = self.model.text_reader(self.tokenizer)
 
     def __call__(self, inputs, **kwargs) -> dict[str, Any] | list:
         r"""
@@ -61,16 +55,20 @@ class RationaleClassificationPipeline(Pipeline):
             inputs (`str`, `dict`, or a list, generator or dataset of them): texts, or pairs
                 `{"text": query, "text_pair": document}`, of which only words of the document are selected.
             batch_size (`int`, *optional*): the number of texts in a batch.
-            rationale_ratio (`float`, *optional*): a budget: the share of each text's tokens (or words, if the model
-                selects words) with the best scores.
-            rationale_top_k (`int`, *optional*): a budget: the number of tokens (words) to select.
+            rationale_ratio (`float`, *optional*): a budget: the share of each text's words to select, best scores
+                first.
+            rationale_top_k (`int`, *optional*): a budget: the number of units to select.
             rationale_threshold (`float`, *optional*): select from this score on, instead of the model's threshold.
+            rationale_level (`str`, *optional*): the units to select: `"token"`, `"word"`, `"clause"` or `"sentence"`.
+                By default those of the model. A clause or a sentence has the mean score of its words.
+            segment (`Callable`, *optional*): a function that finds the units of a text instead: the `[start, end)`
+                spans of its characters, in order.
             top_k (`int`, *optional*): return this number of most probable labels, best first, as a list.
 
         Returns:
             for every text a dict: `label`, its probability `score`, `rationale` (spans in the order of the text, with
             exact character offsets, `text[start:end] == span["text"]`, and the mean score of their tokens), `sparsity`
-            (the share of tokens, or words, selected) and `truncated` (whether the end of the text was cut off, because
+            (the share of the words that is selected) and `truncated` (whether the end of the text was cut off, because
             it is longer than the model can read). With `top_k` a list of such dicts, which share the rationale. A
             pair's offsets are into its document.
 
@@ -85,67 +83,60 @@ class RationaleClassificationPipeline(Pipeline):
                 return []
         return super().__call__(inputs, **kwargs)
 
-    def _sanitize_parameters(self, top_k: int | None = None, **kwargs):
+    def _sanitize_parameters(
+        self,
+        top_k: int | None = None,
+        rationale_level: str | None = None,
+        segment: Segmenter | None = None,
+        **kwargs,
+    ):
         budget = {name: kwargs.pop(name, None) for name in _BUDGETS}
         check_budget(*budget.values())
         if not any(value is not None for value in budget.values()):
             budget = {}  # the pipeline's own stays; one given at call time replaces it, whatever its kind
         if kwargs:
-            raise TypeError(f"Unknown arguments: {sorted(kwargs)}; there are {[*_BUDGETS, 'top_k', 'batch_size']}")
+            known = [*_BUDGETS, "rationale_level", "segment", "top_k", "batch_size"]
+            raise TypeError(f"Unknown arguments: {sorted(kwargs)}; there are {known}")
+        if rationale_level not in (None, *LEVELS):
+            raise ValueError(f"rationale_level must be one of {LEVELS}, but is {rationale_level!r}")
         if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1):
             raise ValueError(f"top_k is a whole number of at least 1; got {top_k!r}")
-        return {}, budget, {} if top_k is None else {"top_k": top_k}
+        units = {"rationale_level": rationale_level, "segment": segment}
+        units = {name: value for name, value in units.items() if value is not None}
+        return units, budget, {} if top_k is None else {"top_k": top_k}
 
-    def preprocess(self, inputs: str | dict[str, str]) -> dict[str, Any]:
+    def preprocess(
+        self,
+        inputs: str | dict[str, str],
+        rationale_level: str | None = None,
+        segment: Segmenter | None = None,
+    ) -> dict[str, Any]:
         _check_text(inputs, "The text")
-        pair = isinstance(inputs, dict)
-        text, query = (inputs["text_pair"], inputs["text"]) if pair else (inputs, None)
-        encoder = self._pair_encoder if pair else self._encoder
-        encoding = encoder([text], [query] if pair else None)[0]
-        word_ids = [
-            word if word is not None and segment == int(pair) else -1
-            for word, segment in zip(encoding.word_ids, encoding.sequence_ids, strict=True)
-        ]
-        if truncated := bool(encoding.overflowing):
-            logger.warning_once(
-                f"A text is longer than the {encoder.max_length} tokens that the model can read, so its end is cut "
-                "off. Its result contains 'truncated': True."
-            )
-        return {
-            **{name: torch.tensor([values]) for name, values in encoder.model_inputs(encoding).items()},
-            "word_ids": torch.tensor([word_ids]),
-            "offsets": torch.tensor([encoding.offsets]),
-            "text": text,
-            "truncated": truncated,
-        }
+        text, query = (inputs["text_pair"], inputs["text"]) if isinstance(inputs, dict) else (inputs, None)
+        return {**self._read(text, query, rationale_level, segment), "text": text}
 
     def _forward(self, model_inputs: dict[str, Any], **budget) -> dict[str, Any]:
-        kept = {name: model_inputs.pop(name) for name in ("offsets", "text", "truncated")}
-        output = self.model(**model_inputs, **budget)
-        special = torch.tensor(self.model.config.special_token_ids or [], device=model_inputs["input_ids"].device)
-        word_ids = model_inputs["word_ids"].masked_fill(model_inputs["attention_mask"] == 0, -1)
+        kept = {name: model_inputs.pop(name) for name in ("offsets", "content", "text", "truncated")}
+        output, units = self.model(**model_inputs, **budget), self.model.prepare(**model_inputs).units
         return {
             "logits": output.logits,
             "mask": output.rationale_mask,
             "scores": output.rationale_scores,
-            "word_ids": word_ids,
-            # A text may itself name a special token: that can be no part of a rationale, but stands between others.
-            "selectable": (word_ids >= 0) & ~torch.isin(model_inputs["input_ids"], special),
+            "sparsity": selected_share(output.rationale_mask, units),
             **kept,
         }
 
     def postprocess(self, outputs: dict[str, Any], top_k: int | None = None) -> dict[str, Any] | list[dict[str, Any]]:
-        words, selected = outputs["word_ids"][0], outputs["mask"][0] > 0
-        units = words if self.model.config.selection_level == "word" else torch.arange(len(words))
-        available, chosen = len(units[outputs["selectable"][0]].unique()), len(units[selected].unique())
+        content = outputs["content"][0] > 0
         shared = {
             "rationale": rationale_spans(
                 outputs["text"],
-                outputs["offsets"][0][words >= 0].tolist(),
-                selected[words >= 0].tolist(),
-                outputs["scores"][0][words >= 0].tolist(),
+                outputs["offsets"][0][content].tolist(),
+                (outputs["mask"][0] > 0)[content].tolist(),
+                outputs["scores"][0][content].tolist(),
+                self._read.joins,
             ),
-            "sparsity": chosen / available if available else 0.0,
+            "sparsity": round(outputs["sparsity"][0].item(), 6),
             "truncated": bool(outputs["truncated"]),
         }
         probabilities = outputs["logits"][0].float().softmax(-1)
@@ -158,7 +149,7 @@ class RationaleClassificationPipeline(Pipeline):
 
 
 def rationale_spans(
-    text: str, offsets: list[list[int]], selected: list[bool], scores: list[float]
+    text: str, offsets: list[list[int]], selected: list[bool], scores: list[float], joins: bool = True
 ) -> list[dict[str, Any]]:
     r"""
     The spans of `text` that its selected tokens cover. Neighbouring selected tokens make one span, and so do tokens
@@ -168,6 +159,7 @@ def rationale_spans(
         offsets: [start, end) of every token in characters.
         selected: whether a token is selected.
         scores: the tokens' scores; a span has their mean.
+        joins: whether neighbours make one span.
 
     Returns:
         dicts of `start`, `end`, `text` and `score`, in the order of the text, never overlapping, without outer blanks.
@@ -176,7 +168,7 @@ def rationale_spans(
     open_span = False
     for (start, end), chosen, score in zip(offsets, selected, scores, strict=True):
         overlaps = bool(spans) and start < spans[-1][1]
-        if chosen and (open_span or overlaps):
+        if chosen and ((open_span and joins) or overlaps):
             first, last, members = spans[-1]
             spans[-1] = (min(first, start), max(last, end), [*members, score])
         elif chosen:

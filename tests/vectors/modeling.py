@@ -6,7 +6,7 @@ from torch import nn
 from hf_rationale.modeling.base import RationalePreTrainedModel
 from hf_rationale.modeling.outputs import Prediction, RationaleInputs
 from hf_rationale.modeling.players import MaskPredictor, pool
-from hf_rationale.modeling.selection import single_units
+from hf_rationale.modeling.selection import marks_of_positions, single_units
 
 from .configuration import VectorsConfig
 from .data import SetCollator, encode_sets
@@ -63,7 +63,6 @@ class RationaleForVectorsClassification(RationalePreTrainedModel):
 
     config_class = VectorsConfig
     main_input_name = "inputs"
-    mark_ids_name = "vector_ids"
 
     def __init__(self, config: VectorsConfig):
         super().__init__(config)
@@ -99,7 +98,7 @@ class RationaleForVectorsClassification(RationalePreTrainedModel):
             real=selectable.long(),
             units=single_units(selectable, edges=no_edges),
             context=torch.zeros_like(selectable, dtype=inputs.dtype),
-            mark_ids=vector_ids,
+            marks=marks_of_positions(vector_ids),
             labels=labels,
             columns=columns or {},
             options={},

@@ -1,0 +1,47 @@
+"""Configuration of the rationale classifier over sentences."""
+
+# No `from __future__ import annotations` here: `@strict` checks no type that is written as a string.
+
+from huggingface_hub.dataclasses import strict
+from transformers import AutoConfig, PreTrainedConfig
+
+from ..modeling.configuration import RationaleBaseConfig
+
+
+@strict
+class SentenceRationaleConfig(RationaleBaseConfig):
+    r"""
+    Configuration of [`SentenceRationaleForSequenceClassification`]. In addition to the fields of
+    [`RationaleBaseConfig`]:
+
+    Args:
+        encoder_config (`PreTrainedConfig`):
+            The encoder that turns each sentence into one vector, the mean of its last states.
+        train_encoder (`bool`, *optional*, defaults to `False`):
+            Whether the encoder is trained. Otherwise the vectors of a dataset are computed once and kept on disk.
+        selection_level (`str`, *optional*, defaults to `"sentence"`):
+            What has one vector: `"sentence"` or `"clause"`. `sparsity` is a share of the words.
+        hidden_size (`int`, *optional*, defaults to 200):
+            The width of both players' states.
+        share_encoder (`bool`, *optional*, defaults to `False`):
+            Whether both players read the vectors through the same layer (FR).
+    """
+
+    model_type = "rationale_sentences"
+    sub_configs = {"encoder_config": AutoConfig}
+
+    encoder_config: dict | PreTrainedConfig | None = None
+    train_encoder: bool = False
+    selection_level: str = "sentence"
+    hidden_size: int = 200
+    share_encoder: bool = False
+
+    def __post_init__(self, **kwargs):
+        if isinstance(self.encoder_config, dict):
+            self.encoder_config = AutoConfig.for_model(**self.encoder_config)
+        super().__post_init__(**kwargs)
+        self.pooling = self.pooling or "mean"
+
+    def validate_selection_level(self):
+        """Raises `ValueError` if there is no such level."""
+        self.check_choices(selection_level=("clause", "sentence"))

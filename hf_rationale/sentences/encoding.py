@@ -1,0 +1,194 @@
+"""From texts to the sentences that the model reads, and their vectors."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset, Features, List, Value
+from huggingface_hub.constants import HF_HOME
+from transformers import PreTrainedTokenizerBase
+
+from ..modeling.outputs import NO_MARK, UNMARKED
+from ..text.encoding import TextEncoder
+from ..text.segmentation import SEGMENTERS, Segmenter, units_of_words
+
+
+CACHE = Path(HF_HOME, "hf_rationale")  # the vectors of frozen encoders
+
+
+def encode_documents(model, dataset: Dataset, tokenizer: PreTrainedTokenizerBase, columns: tuple[str, ...]) -> Dataset:
+    r"""
+    Split the texts of a dataset into sentences, and encode these.
+
+    Args:
+        model ([`SentenceRationaleForSequenceClassification`]): the model. A frozen encoder gives the vectors.
+        dataset: a dataset as of [`encode_rationale_dataset`], with a column `tokens`.
+
+    Returns:
+        the dataset with the columns `vectors` (a frozen encoder) or `input_ids` (a trained one), with an entry for
+        every sentence, `sizes` (the number of words of each), `sentence_ids` (the sentence of each word), `length` (in
+        sentences), `labels`, `rationale` and `columns`.
+
+    Raises:
+        ValueError: if a column is missing, or, with the number of the row, if a text is blank.
+    """
+    names = dataset.column_names
+    if missing := {"tokens", *columns} - set(names):
+        raise ValueError(f"The model of sentences needs the columns {sorted(missing)}, but the dataset has {names}")
+    label_column = next((name for name in ("label", "labels") if name in names), None)
+    limit = model.sentence_length
+    encoder = TextEncoder(tokenizer, limit, "query" in names)
+
+    def encode(batch: dict[str, list], rows: list[int]) -> dict[str, list]:
+        encoded: dict[str, list[Any]] = {name: [] for name in ("sizes", "sentence_ids", "length", "rationale")}
+        texts, queries, counts = [], [], []
+        known = batch.get("sentence_ids") or [None] * len(rows)
+        for index, (row, words, ids) in enumerate(zip(rows, batch["tokens"], known, strict=True)):
+            if not any(word.strip() for word in words):
+                raise ValueError(f"Row {row} of the dataset is blank. Remove it.")
+            numbers, sentences = split_words(words, model.config.selection_level, ids)
+            marks = (batch.get("rationale") or [None] * len(rows))[index]
+            encoded["sizes"].append(np.bincount(numbers).tolist())
+            encoded["sentence_ids"].append(numbers)
+            encoded["length"].append(len(sentences))
+            encoded["rationale"].append([UNMARKED] * len(words) if marks is None else marks)
+            counts.append(len(sentences))
+            texts += sentences
+            if "query" in names:
+                queries += [" ".join(batch["query"][index])] * len(sentences)
+        tokens = [one.ids for one in encoder(texts, queries or None)]
+        if model.config.train_encoder:
+            encoded["input_ids"] = _regroup(tokens, counts)
+        else:
+            encoded["vectors"] = _regroup(list(model.sentence_vectors(tokens, tokenizer.pad_token_id)), counts)
+        if label_column is not None:
+            encoded["labels"] = batch[label_column]
+        return encoded | {name: batch[name] for name in columns}
+
+    options: dict[str, Any] = {"desc": "Encoding sentences", "batched": True, "with_indices": True}
+    if not model.config.train_encoder:
+        fingerprint = _fingerprint(model, dataset, tokenizer, columns)
+        CACHE.mkdir(parents=True, exist_ok=True)
+        options |= {
+            "batch_size": 64,
+            "cache_file_name": str(CACHE / f"{fingerprint}.arrow"),
+            "new_fingerprint": fingerprint,
+            "load_from_cache_file": True,
+            "features": _features(dataset, label_column, columns),
+        }
+    else:
+        options["load_from_cache_file"] = False
+    return dataset.map(encode, remove_columns=names, **options)
+
+
+def split_words(
+    words: Sequence[str], level: str, sentence_ids: Sequence[int] | None = None
+) -> tuple[list[int], list[str]]:
+    """The number of the sentence of each word, from 0 without gaps, and the sentences as strings."""
+    units = np.asarray(units_of_words(words, level, sentence_ids))
+    numbers = np.r_[0, (units[1:] != units[:-1]).cumsum()]
+    starts = np.flatnonzero(np.r_[True, numbers[1:] != numbers[:-1]])
+    ends = np.r_[starts[1:], len(words)]
+    return numbers.tolist(), [" ".join(words[start:end]) for start, end in zip(starts, ends, strict=True)]
+
+
+class SentenceReader:
+    r"""
+    Reads single texts for the pipeline: every sentence is a position.
+
+    Args:
+        model ([`SentenceRationaleForSequenceClassification`]): the model, whose encoder gives the vectors.
+        tokenizer: a fast tokenizer. It is not changed.
+    """
+
+    joins = False  # every sentence is a span of its own
+
+    def __init__(self, model, tokenizer: PreTrainedTokenizerBase):
+        self.model, self.pad_token_id = model, tokenizer.pad_token_id
+        self.single, self.pair = (TextEncoder(tokenizer, model.sentence_length, pairs) for pairs in (False, True))
+
+    def __call__(
+        self, text: str, query: str | None = None, level: str | None = None, segment: Segmenter | None = None
+    ) -> dict[str, Any]:
+        """The model's inputs, and of every sentence: `offsets`, its characters, and `content`, which is 1."""
+        segment = segment or SEGMENTERS[level or self.model.config.selection_level]
+        offsets = [(start, end) for start, end in segment(text) if text[start:end].strip()]
+        sentences = [text[start:end].strip() for start, end in offsets]
+        encoder = self.single if query is None else self.pair
+        tokens = [one.ids for one in encoder(sentences, None if query is None else [query] * len(sentences))]
+        return {
+            "vectors": torch.from_numpy(self.model.sentence_vectors(tokens, self.pad_token_id))[None],
+            "sizes": torch.tensor([[len(sentence.split()) for sentence in sentences]]),
+            "offsets": torch.tensor([offsets]),
+            "content": torch.ones(1, len(sentences), dtype=torch.long),
+            "truncated": False,
+        }
+
+
+class SentenceCollator:
+    """Pads documents to the largest number of sentences of the batch."""
+
+    def __init__(self, pad_token_id: int, columns: tuple[str, ...] = ()):
+        self.pad_token_id, self.columns = pad_token_id, columns
+
+    def __call__(self, features: list[dict]) -> dict[str, torch.Tensor]:
+        sentences = max(feature["length"] for feature in features)
+        words = max(len(feature["sentence_ids"]) for feature in features)
+        batch = {
+            "sizes": torch.zeros(len(features), sentences, dtype=torch.long),
+            "sentence_ids": torch.full((len(features), words), -1),
+            "rationale": torch.full((len(features), words), NO_MARK),
+        }
+        if "vectors" in features[0]:
+            batch["vectors"] = torch.zeros(len(features), sentences, len(features[0]["vectors"][0]))
+        else:
+            tokens = max(len(ids) for feature in features for ids in feature["input_ids"])
+            batch["input_ids"] = torch.full((len(features), sentences, tokens), self.pad_token_id)
+        for row, feature in enumerate(features):
+            for name, values in batch.items():
+                if name == "input_ids":
+                    for place, ids in enumerate(feature[name]):
+                        values[row, place, : len(ids)] = torch.tensor(ids)
+                else:
+                    values[row, : len(feature[name])] = torch.as_tensor(np.asarray(feature[name]))
+        if "labels" in features[0]:
+            batch["labels"] = torch.tensor([feature["labels"] for feature in features])
+        if columns := [name for name in self.columns if name in features[0]]:
+            batch["columns"] = {name: torch.tensor([feature[name] for feature in features]) for name in columns}
+        return batch
+
+
+def _regroup(values: Sequence[Any], counts: Sequence[int]) -> list[Sequence[Any]]:
+    ends = np.cumsum(counts)
+    return [values[end - count : end] for end, count in zip(ends, counts, strict=True)]
+
+
+def _features(dataset: Dataset, label_column: str | None, columns: tuple[str, ...]) -> Features:
+    features = {
+        "sizes": List(Value("int32")),
+        "sentence_ids": List(Value("int32")),
+        "length": Value("int32"),
+        "rationale": List(Value("int8")),
+        "vectors": List(List(Value("float32"))),
+    }
+    if label_column is not None:
+        features["labels"] = dataset.features[label_column]
+    return Features(features | {name: dataset.features[name] for name in columns})
+
+
+def _fingerprint(model, dataset: Dataset, tokenizer: PreTrainedTokenizerBase, columns: tuple[str, ...]) -> str:
+    """A hash of everything on which the vectors of a dataset depend."""
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(f"{model.config.selection_level} {columns}".encode())
+    digest.update(tokenizer.backend_tokenizer.to_str().encode())
+    for name, weight in sorted(model.encoder.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    for batch in dataset.iter(1000):
+        digest.update(repr(batch).encode())
+    return digest.hexdigest()

@@ -1,0 +1,256 @@
+"""The rationale classifier over sentences, of which each has one vector."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import nn
+from transformers import PreTrainedModel
+
+from ..modeling.base import RationalePreTrainedModel
+from ..modeling.outputs import Prediction, RationaleClassifierOutput, RationaleInputs
+from ..modeling.players import MaskPredictor, pool
+from ..modeling.selection import Marks, single_units
+from ..text.base import check_tokenizer
+from ..text.encoders import build_encoder, count_positions, load_encoder, load_weights
+from .configuration_sentences import SentenceRationaleConfig
+from .encoding import SentenceCollator, SentenceReader, encode_documents
+
+
+class SentenceLayer(nn.Module):
+    """The layer through which a player reads the vectors."""
+
+    def __init__(self, config: SentenceRationaleConfig):
+        super().__init__()
+        self.norm = nn.LayerNorm(config.encoder_config.hidden_size)
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.dense = nn.Linear(config.encoder_config.hidden_size, config.hidden_size)
+
+    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
+        """States (batch, sentences, hidden) of vectors (batch, sentences, width), each on its own."""
+        return torch.nn.functional.gelu(self.dense(self.dropout(self.norm(vectors))))
+
+
+class SentenceExtractor(nn.Module):
+    """A bidirectional GRU over the sentences, and the mask predictor."""
+
+    def __init__(self, config: SentenceRationaleConfig):
+        super().__init__()
+        self.layer = SentenceLayer(config)
+        self.gru = nn.GRU(config.hidden_size, config.hidden_size // 2, batch_first=True, bidirectional=True)
+        self.mask_predictor = MaskPredictor(config, config.hidden_size)
+
+    def forward(self, inputs: RationaleInputs, stage: int, hidden, mask) -> tuple[torch.Tensor, torch.Tensor]:
+        vectors = self.layer(inputs.features["vectors"].detach())  # a trained encoder belongs to the predictor
+        lengths = inputs.real.sum(1).cpu()
+        packed = nn.utils.rnn.pack_padded_sequence(vectors, lengths, batch_first=True, enforce_sorted=False)
+        hidden, _ = nn.utils.rnn.pad_packed_sequence(
+            self.gru(packed)[0], batch_first=True, total_length=vectors.shape[1]
+        )
+        return hidden, self.mask_predictor(hidden, inputs.units)
+
+
+class SentencePredictor(nn.Module):
+    """A layer over each selected vector, the mean, and a classifier."""
+
+    def __init__(self, config: SentenceRationaleConfig, layer: SentenceLayer | None):
+        super().__init__()
+        self.encoder, self.pooling = layer, config.pooling
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+
+    def forward(
+        self, reader: SentenceLayer, inputs: RationaleInputs, mask: torch.Tensor, full_text=None
+    ) -> Prediction:
+        hidden = (reader if self.encoder is None else self.encoder)(inputs.features["vectors"])
+        representation = pool(hidden, mask, self.pooling)
+        return Prediction(self.classifier(self.dropout(representation)), representation, None, None)
+
+
+class SentenceRationaleForSequenceClassification(RationalePreTrainedModel):
+    r"""
+    A classifier of documents of any length that selects sentences and decides from these alone.
+
+    Every sentence is encoded on its own (of a pair, together with the query) into one vector. The extractor reads the
+    sequence of the vectors. The predictor reads the selected ones, so that its decision depends on nothing else. With
+    a frozen encoder the vectors are computed once, and training takes minutes on a CPU.
+
+    All methods but PLMR, which splits a transformer by depth, can train it.
+
+    Args:
+        config ([`SentenceRationaleConfig`]): the configuration. The model has fresh weights. For a pretrained encoder,
+            see [`~SentenceRationaleForSequenceClassification.from_encoder_pretrained`].
+    """
+
+    config_class = SentenceRationaleConfig
+    main_input_name = "vectors"
+
+    def __init__(self, config: SentenceRationaleConfig):
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.encoder = build_encoder(config.encoder_config)
+        self.extractor = SentenceExtractor(config)
+        self.predictor = SentencePredictor(config, None if config.share_encoder else SentenceLayer(config))
+        self.post_init()
+        self.freeze_as_configured()
+
+    @classmethod
+    def from_encoder_pretrained(
+        cls, encoder: str | os.PathLike | PreTrainedModel, tokenizer=None, **kwargs
+    ) -> SentenceRationaleForSequenceClassification:
+        r"""
+        A classifier with fresh players over a pretrained encoder of sentences.
+
+        Args:
+            encoder: folder or Hub id of any transformers encoder, or the encoder itself (copied).
+            tokenizer (*optional*): is not needed, and accepted as by the other models.
+            kwargs: fields of [`SentenceRationaleConfig`], such as `num_labels`, `id2label`, `sparsity`.
+
+        Raises:
+            OSError: if the encoder does not exist.
+            StrictDataclassError: if a field is out of range.
+        """
+        source = load_encoder(encoder)
+        model = cls(cls.config_class(encoder_config=copy.deepcopy(source.config), **kwargs))
+        load_weights(model.encoder, source)
+        return model.eval()
+
+    def freeze_as_configured(self):
+        super().freeze_as_configured()
+        if not self.config.train_encoder:
+            self.encoder.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True):
+        """As PyTorch's, but a frozen encoder has no dropout, because its vectors are computed once."""
+        super().train(mode)
+        if not self.config.train_encoder:
+            self.encoder.eval()
+        return self
+
+    @property
+    def reader(self) -> SentenceLayer:
+        return self.extractor.layer if self.predictor.encoder is None else self.predictor.encoder
+
+    @property
+    def sentence_length(self) -> int | None:
+        """The number of tokens of a sentence (with its query) that the encoder can read."""
+        return count_positions(self.encoder)
+
+    # --- Vectors -----------------------------------------------------------------------------------------------------
+
+    def encode_sentences(self, input_ids: torch.LongTensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Vectors (sentences, width) of tokens (sentences, tokens): the means of the last states."""
+        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        weights = attention_mask.unsqueeze(-1).to(hidden.dtype)
+        return (hidden * weights).sum(1) / weights.sum(1)
+
+    @torch.no_grad()
+    def sentence_vectors(self, tokens: Sequence[list[int]], pad_token_id: int, batch_size: int = 64) -> np.ndarray:
+        """Vectors (sentences, width) of sentences of any lengths, computed in batches of similar length. A frozen
+        encoder is always in evaluation mode."""
+        vectors = np.zeros((len(tokens), self.config.encoder_config.hidden_size), dtype=np.float32)
+        order = np.argsort([len(ids) for ids in tokens], kind="stable")
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            input_ids = nn.utils.rnn.pad_sequence(
+                [torch.tensor(tokens[row]) for row in rows], batch_first=True, padding_value=pad_token_id
+            ).to(self.device)
+            lengths = torch.tensor([len(tokens[row]) for row in rows], device=self.device)
+            mask = (torch.arange(input_ids.shape[1], device=self.device) < lengths.unsqueeze(1)).long()
+            vectors[rows] = self.encode_sentences(input_ids, mask).float().cpu().numpy()
+        return vectors
+
+    # --- Forward -----------------------------------------------------------------------------------------------------
+
+    def prepare(
+        self,
+        vectors: torch.Tensor | None = None,
+        input_ids: torch.LongTensor | None = None,
+        sizes: torch.LongTensor | None = None,
+        sentence_ids: torch.LongTensor | None = None,
+        labels: torch.LongTensor | None = None,
+        columns: dict[str, torch.Tensor] | None = None,
+    ) -> RationaleInputs:
+        """Encode the sentences if only their tokens are given. Arguments as in `forward`."""
+        if (vectors is None) == (input_ids is None):
+            raise ValueError("Give exactly one of vectors and input_ids.")
+        given = input_ids if vectors is None else vectors
+        if given.dim() != 3:
+            raise ValueError(f"The shape must be (batch, sentences, …), but is {tuple(given.shape)}")
+        if sizes is None:
+            sizes = torch.ones(given.shape[:2], dtype=torch.long, device=given.device)
+        real = sizes > 0
+        if not real.any(1).all():
+            raise ValueError("A document has no sentence. Leave it out.")
+        self.check_labels(labels, len(given))
+        if vectors is None:
+            tokens = input_ids[real]
+            encoded = self.encode_sentences(tokens, (tokens != self.config.encoder_config.pad_token_id).long())
+            vectors = encoded.new_zeros(*real.shape, encoded.shape[-1]).masked_scatter(real.unsqueeze(-1), encoded)
+        marks = None
+        if sentence_ids is not None:
+            words = torch.arange(sentence_ids.shape[1], device=sentence_ids.device).expand_as(sentence_ids)
+            marks = Marks(sentence_ids.clamp_min(0), words.masked_fill(sentence_ids < 0, -1))
+        return RationaleInputs(
+            features={"vectors": vectors},
+            real=real.long(),
+            units=single_units(real, sizes),
+            context=torch.zeros_like(real, dtype=vectors.dtype),
+            marks=marks,
+            labels=labels,
+            columns=columns or {},
+            options={},
+        )
+
+    def forward(
+        self,
+        vectors: torch.Tensor | None = None,
+        input_ids: torch.LongTensor | None = None,
+        sizes: torch.LongTensor | None = None,
+        sentence_ids: torch.LongTensor | None = None,
+        labels: torch.LongTensor | None = None,
+        columns: dict[str, torch.Tensor] | None = None,
+        **options,
+    ) -> RationaleClassifierOutput | tuple:
+        r"""
+        Args:
+            vectors (`torch.FloatTensor` of shape `(batch, sentences, width)`, *optional*): the vectors of the
+                sentences.
+            input_ids (`torch.LongTensor` of shape `(batch, sentences, tokens)`, *optional*): their tokens instead.
+            sizes (`torch.LongTensor` of shape `(batch, sentences)`, *optional*): the number of words of each sentence,
+                0 at padding.
+            sentence_ids (`torch.LongTensor` of shape `(batch, words)`, *optional*): the sentence of each word, -1 at
+                padding.
+            labels (`torch.LongTensor` of shape `(batch,)`, *optional*): class indices.
+            columns (`dict[str, torch.Tensor]`, *optional*): further columns of a dataset, for a method's objective.
+            options: as of [`RationalePreTrainedModel.rationalize`], such as `rationale_ratio`.
+
+        Raises:
+            ValueError: if the inputs are malformed.
+        """
+        return self.rationalize(self.prepare(vectors, input_ids, sizes, sentence_ids, labels, columns), **options)
+
+    # --- Datasets ----------------------------------------------------------------------------------------------------
+
+    def encode_dataset(
+        self, dataset: Dataset, processing_class: Any, max_length: int | None = None, columns: tuple[str, ...] = ()
+    ) -> Dataset:
+        if max_length is not None:
+            raise ValueError("A model of sentences reads texts of any length and cuts none. Leave max_length out.")
+        return encode_documents(self, dataset, check_tokenizer(processing_class), columns)
+
+    def data_collator(self, processing_class: Any, columns: tuple[str, ...] = ()) -> Callable:
+        return SentenceCollator(check_tokenizer(processing_class).pad_token_id, columns)
+
+    def is_encoded(self, dataset: Dataset) -> bool:
+        return "sizes" in dataset.column_names
+
+    def text_reader(self, tokenizer) -> SentenceReader:
+        """A function that reads single texts for the pipeline."""
+        return SentenceReader(self, tokenizer)

@@ -1,0 +1,240 @@
+"""Yardsticks: simple selectors, beside which the rationales of a model should be read.
+
+They need no neural network: words at random, the first and the last words, the words of a linear model, the words that
+a text shares with its query, and keywords. A model that selects worse than these at the same share has learned little
+about where the rationale is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from datasets import Dataset
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+
+from .metrics import rationale_scores
+from .text.segmentation import units_of_words
+
+
+LEVELS = ("word", "clause", "sentence")
+REGULARIZATION = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # C of the linear model, chosen on the validation set
+
+# (scores of the words of a unit, the words) -> the score of the unit.
+Joined = Callable[[np.ndarray, Sequence[str]], float]
+
+
+class Yardstick(NamedTuple):
+    """A selector: it takes the units with the highest scores, until the share is reached."""
+
+    scores: list[np.ndarray]  # (words,) each: how much a word of a text speaks for being selected
+    join: Joined  # the score of a unit, of the scores of its words
+
+
+def largest(scores: np.ndarray, words: Sequence[str]) -> float:
+    """The largest score."""
+    return scores.max()
+
+
+def summed(scores: np.ndarray, words: Sequence[str]) -> float:
+    """The sum over the square root of the number of words, so that long units are neither favored nor ruled out."""
+    return scores.sum() / math.sqrt(len(scores))
+
+
+def summed_once(scores: np.ndarray, words: Sequence[str]) -> float:
+    """The sum, in which a word that is repeated counts once."""
+    return sum(dict(zip(words, scores, strict=True)).values())
+
+
+def yardsticks(
+    dataset: Dataset,
+    sparsity: float,
+    *,
+    train_dataset: Dataset | None = None,
+    validation_dataset: Dataset | None = None,
+    keywords: Iterable[str] = (),
+    levels: Sequence[str] = LEVELS,
+    seed: int = 0,
+) -> dict[str, dict[str, float]]:
+    r"""
+    Score the yardsticks on the texts of `dataset` that people marked.
+
+    Args:
+        dataset: a split of [`load_rationale_dataset`], or a dataset with the columns `tokens` and `rationale` and
+            optionally `label`, `query` and `sentence_ids`.
+        sparsity (`float`): the share of the words of each text to select. A unit is taken if at least half of it fits;
+            at least one unit is taken.
+        train_dataset (*optional*): texts with labels, on which the linear model is trained. Without them there is
+            none.
+        validation_dataset (*optional*): texts with labels, on which its regularization is chosen. By default 1.
+        keywords (*optional*): words near which the rationale is expected.
+        levels (*optional*): the units to select.
+        seed (*optional*): of the random selection.
+
+    Returns:
+        for every yardstick and level (`"first_word"`, `"linear_sentence"`, …) a dict of `f1`, `precision`, `recall`,
+        `sparsity` and `gold_sparsity` (micro averages over words), `iou_f1` (of spans at half overlap, mean over
+        texts) and, for the linear model, `accuracy` (if there are labels).
+
+    Raises:
+        ValueError: if nobody marked a text, or if a column is missing.
+    """
+    if missing := {"tokens", "rationale"} - set(dataset.column_names):
+        raise ValueError(
+            f"The yardsticks need the columns {sorted(missing)}, but the dataset has {dataset.column_names}"
+        )
+    dataset = dataset.filter(lambda marks: marks is not None, input_columns="rationale")
+    if not len(dataset):
+        raise ValueError("Nobody marked a rationale in this dataset.")
+    texts = [[word.lower() for word in words] for words in dataset["tokens"]]
+    known = dataset["sentence_ids"] if "sentence_ids" in dataset.column_names else [None] * len(texts)
+    accuracy = None
+    found = position_yardsticks(texts, seed)
+    if train_dataset is not None:
+        model = LinearModel(train_dataset, validation_dataset)
+        predicted, scores = model.explain(texts)
+        found["linear"] = Yardstick(scores, summed)
+        if "label" in dataset.column_names:
+            accuracy = float((predicted == np.array(dataset["label"])).mean())
+    if "query" in dataset.column_names:
+        queries = [{word.lower() for word in words} for words in dataset["query"]]
+        sentences = [
+            units_of_words(words, "sentence", sentence_ids)
+            for words, sentence_ids in zip(dataset["tokens"], known, strict=True)
+        ]
+        found["overlap"] = Yardstick(overlap_scores(texts, queries, sentences), summed_once)
+    if keywords := {word.lower() for word in keywords}:
+        found["keywords"] = Yardstick([nearness(words, keywords) for words in texts], largest)
+
+    results: dict[str, dict[str, float]] = {}
+    for level in levels:
+        units = [
+            units_of_words(words, level, sentence_ids)
+            for words, sentence_ids in zip(dataset["tokens"], known, strict=True)
+        ]
+        for name, yardstick in found.items():
+            masks = [
+                select(words, scores, numbers, sparsity, yardstick.join)
+                for words, scores, numbers in zip(texts, yardstick.scores, units, strict=True)
+            ]
+            results[f"{name}_{level}"] = _scores(masks, dataset["rationale"])
+            if name == "linear" and accuracy is not None:
+                results[f"{name}_{level}"]["accuracy"] = accuracy
+    return results
+
+
+def select(
+    words: Sequence[str], scores: np.ndarray, units: Sequence[int], sparsity: float, join: Joined
+) -> np.ndarray:
+    """The mask (words,) of the units with the highest scores, up to the share `sparsity` of the words. `units` has the
+    number of the unit of every word."""
+    units = np.asarray(units)
+    starts = np.flatnonzero(np.r_[True, units[1:] != units[:-1]])
+    ends = np.r_[starts[1:], len(units)]
+    sizes = ends - starts
+    joined = np.array([join(scores[start:end], words[start:end]) for start, end in zip(starts, ends, strict=True)])
+    order = np.argsort(-joined, kind="stable")
+    before = sizes[order].cumsum() - sizes[order]
+    taken = before + sizes[order] / 2 <= sparsity * len(units)
+    taken[0] = True
+    chosen = np.zeros(len(starts), dtype=int)
+    chosen[order[taken]] = 1
+    return np.repeat(chosen, sizes)
+
+
+def yardsticks_table(results: dict[str, dict[str, float]]) -> str:
+    """The scores as a table in Markdown, the best first."""
+    columns = ("f1", "precision", "recall", "sparsity", "iou_f1")
+    lines = [f"| yardstick | {' | '.join(columns)} |", f"|---{'|---' * len(columns)}|"]
+    for name in sorted(results, key=lambda name: -results[name]["f1"]):
+        lines.append(f"| {name} | {' | '.join(f'{results[name][column]:.3f}' for column in columns)} |")
+    return "\n".join(lines)
+
+
+def best_yardstick(results: dict[str, dict[str, float]]) -> str:
+    """The name of the yardstick with the highest F1."""
+    return max(results, key=lambda name: results[name]["f1"])
+
+
+# --- The selectors ---------------------------------------------------------------------------------------------------
+
+
+def position_yardsticks(texts: Sequence[Sequence[str]], seed: int) -> dict[str, Yardstick]:
+    """Selectors that do not look at the words."""
+    rng = np.random.default_rng(seed)
+    return {
+        "random": Yardstick([rng.random(len(words)) for words in texts], lambda scores, words: scores[0]),
+        "first": Yardstick([-np.arange(len(words), dtype=float) for words in texts], largest),
+        "last": Yardstick([np.arange(len(words), dtype=float) for words in texts], largest),
+    }
+
+
+class LinearModel:
+    r"""
+    Logistic regression over TF-IDF of single words.
+
+    Args:
+        train: texts with the columns `tokens` and `label`.
+        validation (*optional*): the same, to choose the regularization by accuracy.
+    """
+
+    def __init__(self, train: Dataset, validation: Dataset | None = None):
+        self.vectorizer = TfidfVectorizer(
+            analyzer=lambda words: [word.lower() for word in words], sublinear_tf=True, min_df=min(3, len(train))
+        )
+        features, labels = self.vectorizer.fit_transform(train["tokens"]), np.array(train["label"])
+        candidates = (1.0,) if validation is None else REGULARIZATION
+        fitted = [LogisticRegression(C=C, max_iter=1000).fit(features, labels) for C in candidates]
+        if validation is not None:
+            held_out, right = self.vectorizer.transform(validation["tokens"]), np.array(validation["label"])
+            fitted.sort(key=lambda model: model.score(held_out, right), reverse=True)
+        self.model = fitted[0]
+
+    def explain(self, texts: Sequence[Sequence[str]]) -> tuple[np.ndarray, list[np.ndarray]]:
+        """The predicted labels (texts,), and for every word its coefficient for this label, times its inverse document
+        frequency."""
+        predicted = self.model.predict(self.vectorizer.transform(texts))
+        rows = {label: row for row, label in enumerate(self.model.classes_)}
+        coefficients = self.model.coef_
+        if len(coefficients) == 1:  # of two classes there is one row, for the second
+            coefficients = np.concatenate([-coefficients, coefficients])
+        weights = np.concatenate([coefficients * self.vectorizer.idf_, np.zeros((len(coefficients), 1))], axis=1)
+        vocabulary = self.vectorizer.vocabulary_
+        columns = [[vocabulary.get(word.lower(), -1) for word in words] for words in texts]
+        return predicted, [weights[rows[label]][places] for label, places in zip(predicted, columns, strict=True)]
+
+
+def overlap_scores(
+    texts: Sequence[Sequence[str]], queries: Sequence[set[str]], sentences: Sequence[Sequence[int]]
+) -> list[np.ndarray]:
+    """For every word of a text that occurs in its query the logarithm of the inverse share of the sentences that have
+    the word; 0 for other words. `sentences` has the number of the sentence of every word."""
+    distinct = {tuple(words): numbers for words, numbers in zip(texts, sentences, strict=True)}
+    counts = Counter(word for words, numbers in distinct.items() for word, _ in set(zip(words, numbers, strict=True)))
+    total = sum(len(set(numbers)) for numbers in distinct.values())
+    return [
+        np.array([math.log(total / counts[word]) if word in query else 0.0 for word in words])
+        for words, query in zip(texts, queries, strict=True)
+    ]
+
+
+def nearness(words: Sequence[str], keywords: set[str]) -> np.ndarray:
+    """Minus the distance of every word to the nearest keyword."""
+    places = np.flatnonzero([word in keywords for word in words])
+    if not len(places):
+        return np.full(len(words), -float(len(words)))
+    return -np.abs(np.arange(len(words))[:, None] - places).min(1).astype(float)
+
+
+def _scores(masks: Sequence[np.ndarray], rationales: Any) -> dict[str, float]:
+    scores = rationale_scores(masks, list(rationales))
+    return {
+        **{name: scores["token_micro"][name] for name in ("f1", "precision", "recall")},
+        "sparsity": scores["sparsity"],
+        "gold_sparsity": scores["gold_sparsity"],
+        "iou_f1": scores["iou_macro"]["f1"],
+    }
