@@ -133,7 +133,7 @@ class RationaleTrainer(Trainer):
 
     def curriculum(self, model: RationalePreTrainedModel, inputs: RationaleInputs) -> RationaleClassifierOutput:
         """The objective at this step of the training: at first, units may be selected in parts."""
-        if self.progress < self.args.parts_first_ratio:
+        if self.is_before(self.args.parts_first_ratio):
             inputs = inputs._replace(units=inputs.units.separate())
         return self.objective(model, inputs)
 
@@ -152,16 +152,15 @@ class RationaleTrainer(Trainer):
 
     def select(self, model: RationalePreTrainedModel, inputs: RationaleInputs) -> Selection:
         """What the predictor is trained on: a sample, or at last what it is given at evaluation."""
-        if self.progress < 1 - self.args.predictor_tuning_ratio:
+        if self.is_before(1 - self.args.predictor_tuning_ratio):
             return model.select(inputs)
         with evaluation_mode(model.extractor), torch.no_grad():
             selection = model.select(inputs, sample=False)
         return selection._replace(masks=tuple(mask.requires_grad_() for mask in selection.masks))
 
-    @property
-    def progress(self) -> float:
-        """The share of the training steps that have been made."""
-        return self.state.global_step / max(1, self.state.max_steps)
+    def is_before(self, share: float) -> bool:
+        """Whether fewer than this share of the training steps have been made."""
+        return self.state.global_step < round(share * max(1, self.state.max_steps))
 
     def game(
         self, model: RationalePreTrainedModel, inputs: RationaleInputs, selection: Selection
@@ -179,7 +178,8 @@ class RationaleTrainer(Trainer):
         start = self.args.initial_sparsity
         if start is None:
             return final
-        return start + (final - start) * min(1.0, self.progress / self.args.sparsity_warmup_ratio)
+        progress = self.state.global_step / max(1, self.args.sparsity_warmup_ratio * self.state.max_steps)
+        return start + (final - start) * min(1.0, progress)
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, torch.Tensor], return_outputs: bool = False, num_items_in_batch=None

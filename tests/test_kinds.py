@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import torch
 from common import ENCODERS, FIRST_WORD, VOCAB_SIZE, ModelCase, plmr_model, random_texts, rationale_model
-from transformers import AutoModelForSequenceClassification, set_seed
+from transformers import AutoModelForSequenceClassification, BertConfig, set_seed
 from vectors import RationaleForVectorsClassification, VectorsConfig
 
+from hf_rationale import SentenceRationaleConfig, SentenceRationaleForSequenceClassification
 from hf_rationale.modeling.objective import selected_share
 
 
@@ -81,6 +82,24 @@ def vectors(**options) -> Kind:
     return Kind(make, vectors_batch, "inputs", lambda content: 3 - 2 * content, options)
 
 
+def sentences_batch(sizes=SIZES, seed: int = 0, extra: int = 0) -> dict[str, torch.Tensor]:
+    batch = vectors_batch(sizes, seed, extra)
+    words = torch.where(batch["vector_ids"] < 0, 0, 1 + batch["vector_ids"] % 3)  # sentences of one to three words
+    numbers = [torch.arange(len(row)).repeat_interleave(row) for row in words]
+    numbers = torch.nn.utils.rnn.pad_sequence(numbers, batch_first=True, padding_value=-1)
+    return {"vectors": batch["inputs"], "sizes": words, "sentence_ids": numbers}
+
+
+def sentences(**options) -> Kind:
+    encoder = BertConfig(vocab_size=9, hidden_size=4, num_hidden_layers=1, num_attention_heads=1, intermediate_size=4)
+
+    def make(**fields):
+        config = SentenceRationaleConfig(encoder_config=encoder, hidden_size=8, initializer_range=0.5, **fields)
+        return SentenceRationaleForSequenceClassification(config)
+
+    return Kind(make, sentences_batch, "vectors", lambda content: 3 - 2 * content, options)
+
+
 KINDS = {
     "gru": text("gru"),
     "bert": text("bert", masking="attention"),
@@ -91,6 +110,10 @@ KINDS = {
     "vectors-kumaraswamy": vectors(sampler="kumaraswamy"),
     "vectors-shared": vectors(share_encoder=True),
     "vectors-split": vectors(split_by_depth=True),
+    "sentences": sentences(),
+    "sentences-shared": sentences(share_encoder=True),
+    "sentences-threshold": sentences(decoding="threshold"),
+    "sentences-spans": sentences(decoding="threshold", switch_cost=0.05),
 }
 
 
@@ -134,7 +157,10 @@ def test_an_example_alone_is_the_same_in_a_batch(kind):
     together = model(**batch).logits
     real = model.prepare(**batch).real.bool()
     for row in range(len(SIZES)):
-        alone = {name: value[row : row + 1, real[row]] for name, value in batch.items()}
+        alone = {
+            name: value[row : row + 1, real[row]] if value.shape[1] == real.shape[1] else value[row : row + 1]
+            for name, value in batch.items()
+        }
         torch.testing.assert_close(model(**alone).logits, together[row : row + 1])
 
 

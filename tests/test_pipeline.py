@@ -262,6 +262,21 @@ def test_a_budget_at_call_time_replaces_the_pipelines_own(bert_pipe):
     assert own(text)["sparsity"] == pytest.approx(0.2)
 
 
+@pytest.mark.parametrize("encoder", TOKENIZERS)
+def test_units_are_chosen_at_call_time(encoder: str):
+    pipe, text = make_pipeline(encoder, "word"), "good, not bad. a head"
+    pieces = {"clause": ["good,", "not bad.", "a head"], "sentence": ["good, not bad.", "a head"]}
+    for level, expected in pieces.items():
+        (span,) = pipe(text, rationale_level=level, rationale_top_k=1)["rationale"]
+        assert span["text"] in expected
+        assert text[span["start"] : span["end"]] == span["text"]
+    assert len(pipe(text, rationale_level="word", rationale_top_k=1)["rationale"][0]["text"].split()) == 1
+    (span,) = pipe(text, segment=lambda text: [(0, 9), (9, len(text))], rationale_top_k=1)["rationale"]
+    assert span["text"] in ("good, not", "bad. a head")
+    with pytest.raises(ValueError, match=r"rationale_level must be one of .* but is 'paragraph'"):
+        pipe(text, rationale_level="paragraph")
+
+
 def test_top_k(bert_pipe):
     best = bert_pipe("the beer is good")
     for top_k in (1, 2, 3, 99):

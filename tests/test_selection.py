@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from fractions import Fraction
+from functools import partial
 
 import pytest
 import torch
@@ -20,6 +22,7 @@ from hf_rationale.modeling.selection import (
     marks_of_positions,
     mean_over_parts,
     single_units,
+    spans_mask,
     threshold_mask,
 )
 
@@ -140,6 +143,41 @@ def test_extreme_logits_sample_finitely():
     assert logits.grad.isfinite().all()
 
 
+# --- Units of parts -------------------------------------------------------------------------------------------------
+
+
+def sentence_units(seed: int) -> Units:
+    """Sentences of words of tokens."""
+    generator = torch.Generator().manual_seed(seed)
+    words = random_units(seed, by_word=True)
+    sentences = (torch.rand(words.index.shape, generator=generator) > 0.7).long().cumsum(1)
+    first_of_word = torch.zeros_like(words.index).scatter_reduce(1, words.index, sentences, "amax")
+    return grouped_units(first_of_word.gather(1, words.index), words.selectable, words.first, part_ids=words.index)
+
+
+@seeds
+def test_a_unit_has_the_mean_probability_of_its_parts(seed: int):
+    units = sentence_units(seed)
+    logits = mean_over_parts(torch.randn(*units.index.shape, 2), units)
+    probability = GumbelSampler.probability(logits)
+    joined = GumbelSampler.probability(GumbelSampler.join(logits, units))
+    for row in range(len(logits)):
+        for tokens in members(units, row):
+            words = [token for token in tokens if units.sizes[row, token]]
+            assert units.weights[row, tokens[0]] == len(words)
+            expected = probability[row, words].mean()
+            torch.testing.assert_close(joined[row, tokens], expected.expand(len(tokens)))
+
+
+@seeds
+def test_separate_units_are_the_parts(seed: int):
+    units = sentence_units(seed)
+    words = grouped_units(units.parts, units.selectable)
+    for one, other in zip(units.separate(), words, strict=True):
+        assert one is other is None or torch.equal(one, other)
+    assert words.separate() is words
+
+
 # --- Thresholds and budgets ----------------------------------------------------------------------------------------
 
 
@@ -174,6 +212,32 @@ def test_budget_mask(seed: int, by_word: bool):
                 # Python's sort is stable: of equal scores the first in the text wins.
                 best = sorted(groups, key=lambda tokens: -scores[row, tokens[0]].item())[:count]
                 assert mask[row].nonzero().flatten().tolist() == sorted(token for group in best for token in group)
+
+
+def value_of_spans(groups: list[list[int]], gains: list[float], switch_cost: float, chosen: set[int]) -> float:
+    selected = {token for group in chosen for token in groups[group]}
+    inside = [token in selected for token in range(-1, max(itertools.chain([0], *groups)) + 2)]
+    switches = sum(one != other for one, other in itertools.pairwise(inside))
+    return sum(gains[group] for group in chosen) - switch_cost * switches
+
+
+@pytest.mark.parametrize("switch_cost", [0.01, 0.1, 0.4])
+@seeds
+def test_spans_are_the_best_of_all_selections(seed: int, switch_cost: float):
+    units = random_units(seed, by_word=seed % 2 == 0, length=9)
+    scores, previous = unit_scores(units, seed, 1000), None
+    for threshold in (0.2, 0.5, 0.8):
+        mask = spans_mask(scores, units, threshold, switch_cost)
+        for row in range(len(mask)):
+            groups, best = members(units, row), 0.0
+            gains = [float(scores[row, group[0]]) - threshold for group in groups]
+            value = partial(value_of_spans, groups, gains, switch_cost)
+            for chosen in itertools.product([False, True], repeat=len(groups)):
+                best = max(best, value({place for place, taken in enumerate(chosen) if taken}))
+            selected = {place for place, group in enumerate(groups) if mask[row, group[0]]}
+            assert value(selected) == pytest.approx(best, abs=1e-6)
+        assert previous is None or (mask <= previous).all()
+        previous = mask
 
 
 @pytest.mark.parametrize("ratio", ["0.05", "0.1", "0.145", "0.15", "0.25", "0.35", "0.55", "0.7", "0.999"])

@@ -36,6 +36,7 @@ from hf_rationale import (
     RationaleTrainer,
     RationaleTrainingArguments,
     RNPTrainer,
+    SentenceRationaleForSequenceClassification,
     VERTrainer,
     compose,
     word_level_tokenizer,
@@ -121,11 +122,17 @@ BACKBONES: dict[str, Callable[[float], tuple[PreTrainedModel, PreTrainedTokenize
 }
 # Another kind of input: sets of vectors, with two encoders (or a shared one), and split by depth.
 VECTORS = {"vectors": {}, "vectors-split": {"split_by_depth": True}}
+SENTENCES = "sentences"  # and a third: the sentences of a text, each encoded by a frozen encoder
 SPLIT = ("plmr", "vectors-split")
 
 
 def examples(backbone: str, count: int, seed: int = 0, marked: bool = True) -> Dataset:
     """What a model over this backbone reads."""
+    if backbone == SENTENCES:
+        reviews = toy_reviews(count, seed, marked)
+        return reviews.add_column(
+            "sentence_ids", [[place // 3 for place in range(len(row))] for row in reviews["tokens"]]
+        )
     return (toy_sets if backbone in VECTORS else toy_reviews)(count, seed, marked)
 
 
@@ -239,6 +246,7 @@ ROWS = [
     *((name, backbone) for name, method in METHODS.items() for backbone in BACKBONES if method.trains(backbone)),
     # Every method by itself. NIR is missing, because vectors are not words.
     *((name, "vectors-split" if name == "plmr" else "vectors") for name in REGISTERED if name != "nir"),
+    *((name, SENTENCES) for name in REGISTERED if name not in ("nir", "plmr")),
 ]
 # One row of every method, with one backbone after the other, for tests that train several times. Slow tests take all.
 ONE_ROW_EACH = [
@@ -257,6 +265,12 @@ def make_model(
     if backbone in VECTORS:
         config = {"classifier_dropout": dropout, **METHODS[method].config, **VECTORS[backbone], **config}
         return RationaleForVectorsClassification(VectorsConfig(num_labels=2, sparsity=0.3, **config)), None
+    if backbone == SENTENCES:
+        encoder, tokenizer = tiny_bert(0.0)
+        config = {"hidden_size": 12, "classifier_dropout": dropout, **METHODS[method].config, **config}
+        return SentenceRationaleForSequenceClassification.from_encoder_pretrained(
+            encoder, num_labels=2, sparsity=0.3, **config
+        ), tokenizer
     encoder, tokenizer = BACKBONES[backbone](dropout)
     config = {"num_labels": 2, "sparsity": 0.3, "classifier_dropout": dropout, **METHODS[method].config, **config}
     model_class = PlmrForSequenceClassification if backbone == "plmr" else RationaleForSequenceClassification

@@ -300,7 +300,7 @@ def spans_mask(scores: torch.Tensor, units: Units, threshold: float, switch_cost
     Args:
         scores (`torch.FloatTensor` of shape `(batch, positions)`): scores, equal within a unit.
     """
-    gains = (scores.double() - threshold) * units.weights
+    gains = (scores.detach().double() - threshold) * units.weights
     gains = torch.zeros_like(gains).scatter_add(1, units.index, gains)
     reachable = torch.zeros_like(units.selectable).scatter(1, units.index, units.selectable)
     gains = gains.masked_fill(~reachable, -torch.inf).cpu().numpy()

@@ -43,5 +43,5 @@ class SentenceRationaleConfig(RationaleBaseConfig):
         self.pooling = self.pooling or "mean"
 
     def validate_selection_level(self):
-        """Raises `ValueError` if there is no such level."""
-        self.check_choices(selection_level=("clause", "sentence"))
+        """Raises `ValueError` if there is no such level, or if pooling has no gradient with respect to the mask."""
+        self.check_choices(selection_level=("clause", "sentence"), pooling=("mean",))
