@@ -14,7 +14,8 @@ PACKAGE = REPOSITORY / "hf_rationale"
 LAYERS = (
     ("version", "compat"),
     ("modeling", "metrics", "data"),
-    ("encoders", "text", "sentences"),
+    ("encoders", "text"),
+    ("sentences",),
     ("training_args", "reading", "visualization", "yardsticks"),
     ("model_card", "faithfulness"),
     ("trainer",),

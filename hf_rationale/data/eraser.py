@@ -3,7 +3,8 @@
 What the data is: documents (`docs/`, whitespace-separated tokens, a sentence a line) and instances
 (`{train,val,test}.jsonl`) that point at spans of them as evidence. In movies the document is a film review and the
 label its sentiment. In multirc (reading comprehension) and fever (fact checking) a query comes with the document, and
-the label says whether the answer or the claim in it is right.
+the label says whether the answer or the claim in it is right. Where there is no file for training, a part of the
+validation file takes its place, so that figures of multirc and fever are not those of the benchmark's training set.
 
 What it is not: in movies, the evidences of train and validation are a sample of the sentiment phrases (.09 and .07 of
 the tokens), those of test are meant to be all of them (.30), so a sparsity that is tuned on validation is low for

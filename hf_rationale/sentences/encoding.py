@@ -9,14 +9,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset, Features, List, Value
+from datasets import Array2D, Dataset, Features, List, Value
 from huggingface_hub.constants import HF_HOME
+from tokenizers import Encoding
 from transformers import PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from ..modeling.outputs import NO_MARK, UNMARKED
 from ..text.encoding import TextEncoder
 from ..text.segmentation import SEGMENTERS, Segmenter, units_of_words
 
+
+logger = logging.get_logger(__name__)
 
 CACHE = Path(HF_HOME, "hf_rationale")  # the vectors of frozen encoders
 
@@ -61,11 +65,13 @@ def encode_documents(model, dataset: Dataset, tokenizer: PreTrainedTokenizerBase
             texts += sentences
             if "query" in names:
                 queries += [" ".join(batch["query"][index])] * len(sentences)
-        tokens = [one.ids for one in encoder(texts, queries or None)]
+        encodings = encoder(texts, queries or None)
         if model.config.train_encoder:
-            encoded["input_ids"] = _regroup(tokens, counts)
+            if any(one.overflowing for one in encodings):
+                logger.warning_once(f"Sentences of more than {limit} tokens are cut, as the encoder is trained.")
+            encoded["input_ids"] = _regroup([one.ids for one in encodings], counts)
         else:
-            encoded["vectors"] = _regroup(list(model.sentence_vectors(tokens, tokenizer.pad_token_id)), counts)
+            encoded["vectors"] = _regroup(list(_vectors(model, encodings, tokenizer.pad_token_id)), counts)
         if label_column is not None:
             encoded["labels"] = batch[label_column]
         return encoded | {name: batch[name] for name in columns}
@@ -79,11 +85,14 @@ def encode_documents(model, dataset: Dataset, tokenizer: PreTrainedTokenizerBase
             "cache_file_name": str(CACHE / f"{fingerprint}.arrow"),
             "new_fingerprint": fingerprint,
             "load_from_cache_file": True,
-            "features": _features(dataset, label_column, columns),
+            "features": _features(dataset, label_column, columns, model.config.encoder_config.hidden_size),
         }
     else:
         options["load_from_cache_file"] = False
-    return dataset.map(encode, remove_columns=names, **options)
+    encoded = dataset.map(encode, remove_columns=names, **options)
+    if "vectors" in encoded.column_names:  # as arrays, because reading millions of Python numbers would take most time
+        encoded = encoded.with_format("numpy", columns=["vectors"], output_all_columns=True)
+    return encoded
 
 
 def split_words(
@@ -120,9 +129,9 @@ class SentenceReader:
         offsets = [(start, end) for start, end in segment(text) if text[start:end].strip()]
         sentences = [text[start:end].strip() for start, end in offsets]
         encoder = self.single if query is None else self.pair
-        tokens = [one.ids for one in encoder(sentences, None if query is None else [query] * len(sentences))]
+        encodings = encoder(sentences, None if query is None else [query] * len(sentences))
         return {
-            "vectors": torch.from_numpy(self.model.sentence_vectors(tokens, self.pad_token_id))[None],
+            "vectors": torch.from_numpy(_vectors(self.model, encodings, self.pad_token_id))[None],
             "sizes": torch.tensor([[len(sentence.split()) for sentence in sentences]]),
             "offsets": torch.tensor([offsets]),
             "content": torch.ones(1, len(sentences), dtype=torch.long),
@@ -163,18 +172,29 @@ class SentenceCollator:
         return batch
 
 
+def _vectors(model, encodings: Sequence[Encoding], pad_token_id: int) -> np.ndarray:
+    """Vectors (sentences, width). A sentence that is too long for the encoder is encoded in pieces, and has the mean
+    over the tokens of all of them."""
+    pieces = [[one.ids, *(piece.ids for piece in one.overflowing)] for one in encodings]
+    flat = [ids for parts in pieces for ids in parts]
+    vectors, lengths = model.sentence_vectors(flat, pad_token_id), np.array([len(ids) for ids in flat], np.float32)
+    starts = np.cumsum([0, *(len(parts) for parts in pieces[:-1])])
+    totals = np.add.reduceat(vectors * lengths[:, None], starts)
+    return totals / np.add.reduceat(lengths, starts)[:, None]
+
+
 def _regroup(values: Sequence[Any], counts: Sequence[int]) -> list[Sequence[Any]]:
     ends = np.cumsum(counts)
     return [values[end - count : end] for end, count in zip(ends, counts, strict=True)]
 
 
-def _features(dataset: Dataset, label_column: str | None, columns: tuple[str, ...]) -> Features:
+def _features(dataset: Dataset, label_column: str | None, columns: tuple[str, ...], width: int) -> Features:
     features = {
         "sizes": List(Value("int32")),
         "sentence_ids": List(Value("int32")),
         "length": Value("int32"),
         "rationale": List(Value("int8")),
-        "vectors": List(List(Value("float32"))),
+        "vectors": Array2D((None, width), "float32"),
     }
     if label_column is not None:
         features["labels"] = dataset.features[label_column]

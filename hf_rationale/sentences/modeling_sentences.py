@@ -13,6 +13,7 @@ from datasets import Dataset
 from torch import nn
 from transformers import PreTrainedModel
 
+from ..encoders.modeling_gru import run_both_ways
 from ..modeling.base import RationalePreTrainedModel
 from ..modeling.outputs import Prediction, RationaleClassifierOutput, RationaleInputs
 from ..modeling.players import MaskPredictor, pool
@@ -43,16 +44,13 @@ class SentenceExtractor(nn.Module):
     def __init__(self, config: SentenceRationaleConfig):
         super().__init__()
         self.layer = SentenceLayer(config)
-        self.gru = nn.GRU(config.hidden_size, config.hidden_size // 2, batch_first=True, bidirectional=True)
+        self.forward_gru = nn.GRU(config.hidden_size, config.hidden_size // 2, batch_first=True)
+        self.backward_gru = nn.GRU(config.hidden_size, config.hidden_size // 2, batch_first=True)
         self.mask_predictor = MaskPredictor(config, config.hidden_size)
 
     def forward(self, inputs: RationaleInputs, stage: int, hidden, mask) -> tuple[torch.Tensor, torch.Tensor]:
         vectors = self.layer(inputs.features["vectors"].detach())  # a trained encoder belongs to the predictor
-        lengths = inputs.real.sum(1).cpu()
-        packed = nn.utils.rnn.pack_padded_sequence(vectors, lengths, batch_first=True, enforce_sorted=False)
-        hidden, _ = nn.utils.rnn.pad_packed_sequence(
-            self.gru(packed)[0], batch_first=True, total_length=vectors.shape[1]
-        )
+        hidden = run_both_ways(self.forward_gru, self.backward_gru, vectors, inputs.real.bool())
         return hidden, self.mask_predictor(hidden, inputs.units)
 
 

@@ -1,0 +1,106 @@
+"""What only the model of sentences has: raw texts, pairs, cached vectors, a trained encoder."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from datasets import Dataset
+from training_common import SENTENCES, examples, make_model, make_trainer
+from transformers import AutoModelForSequenceClassification, pipeline
+
+from hf_rationale.sentences import encoding
+
+
+TEXT = "The beer was lovely. It was served in a tall glass! Someone else was awful today."
+PARTS = ["The beer was lovely.", "It was served in a tall glass!", "Someone else was awful today."]
+
+
+@pytest.fixture
+def pipe():
+    model, tokenizer = make_model("rnp", SENTENCES)
+    return pipeline("rationale-classification", model=model.eval(), tokenizer=tokenizer)
+
+
+def test_spans_are_sentences(pipe):
+    for count in range(4):
+        result = pipe(TEXT, rationale_top_k=count)
+        assert len(result["rationale"]) == count
+        for span in result["rationale"]:
+            assert span["text"] in PARTS
+            assert TEXT[span["start"] : span["end"]] == span["text"]
+    assert result["sparsity"] == 1
+    assert not result["truncated"]
+    clauses = pipe("lovely, served today; awful", rationale_level="clause", rationale_top_k=3)["rationale"]
+    assert [span["text"] for span in clauses] == ["lovely,", "served today;", "awful"]
+
+
+def test_a_document_of_any_length(pipe):
+    result = pipe(TEXT * 300, rationale_ratio=0.2)
+    assert result["sparsity"] == pytest.approx(0.2, abs=0.01)
+    assert not result["truncated"]
+
+
+def test_a_sentence_that_is_too_long_is_read_in_pieces(pipe):
+    start = "the beer " * 40
+    scores = {pipe(start + end, rationale_ratio=1.0)["score"] for end in ("was lovely", "was awful")}
+    assert len(scores) == 2
+
+
+def test_a_batch_and_pairs(pipe):
+    texts = [TEXT, "lovely.", {"text": "the beer", "text_pair": TEXT}]
+    for text, result in zip(texts, pipe(texts, batch_size=3), strict=True):
+        alone = pipe(text)
+        assert result["score"] == pytest.approx(alone["score"], abs=1e-5)
+        assert [span["text"] for span in result["rationale"]] == [span["text"] for span in alone["rationale"]]
+    query = pipe({"text": "awful", "text_pair": TEXT}, rationale_ratio=1.0)["score"]
+    assert query != pytest.approx(pipe(TEXT, rationale_ratio=1.0)["score"], abs=1e-6)
+
+
+def test_the_pipeline_and_a_dataset_agree(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path)
+    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    words = ["the", "beer", "was", "lovely", ".", "it", "was", "served", "in", "a", "tall", "glass", "!"]
+    dataset = loaded.encode_dataset(Dataset.from_dict({"tokens": [words]}), pipe.tokenizer)
+    batch = loaded.data_collator(pipe.tokenizer)(list(dataset))
+    del batch["rationale"]
+    logits = loaded(**batch, rationale_ratio=0.5).logits
+    result = pipe(" ".join(words), rationale_ratio=0.5)
+    assert logits.softmax(-1).max().item() == pytest.approx(result["score"], abs=1e-5)
+
+
+def test_vectors_are_computed_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(encoding, "CACHE", tmp_path)
+    model, tokenizer = make_model("rnp", SENTENCES)
+    dataset = examples(SENTENCES, 6)
+    first = model.encode_dataset(dataset, tokenizer)
+    assert len(list(tmp_path.glob("*.arrow"))) == 1
+    monkeypatch.setattr(type(model), "sentence_vectors", None)  # is not called again
+    assert model.encode_dataset(dataset, tokenizer)[:]["sizes"] == first[:]["sizes"]
+    with pytest.raises(TypeError):
+        model.encode_dataset(examples(SENTENCES, 6, seed=1), tokenizer)
+
+
+def test_a_trained_encoder_learns_from_what_the_predictor_reads(tmp_path):
+    trainer = make_trainer(tmp_path, "n2r", SENTENCES, config={"train_encoder": True})
+    assert "vectors" not in trainer.train_dataset.column_names
+    before = {name: value.clone() for name, value in trainer.model.encoder.named_parameters()}
+    trainer.train()
+    moved = [name for name, value in trainer.model.encoder.named_parameters() if not torch.equal(value, before[name])]
+    assert any(name.startswith("embeddings") for name in moved)
+    frozen = make_trainer(tmp_path, "n2r", SENTENCES)
+    assert not any(value.requires_grad for value in frozen.model.encoder.parameters())
+    assert not frozen.model.train().encoder.training
+
+
+def test_errors_name_the_cure():
+    model, tokenizer = make_model("rnp", SENTENCES)
+    with pytest.raises(ValueError, match="Row 1 of the dataset is blank"):
+        model.encode_dataset(Dataset.from_dict({"tokens": [["a"], [" "]]}), tokenizer)
+    with pytest.raises(ValueError, match="Leave max_length out"):
+        model.encode_dataset(examples(SENTENCES, 2), tokenizer, max_length=8)
+    with pytest.raises(ValueError, match=r"needs the columns \['tokens'\]"):
+        model.encode_dataset(Dataset.from_dict({"label": [0]}), tokenizer)
+    with pytest.raises(ValueError, match="exactly one of vectors and input_ids"):
+        model()
+    with pytest.raises(ValueError, match="has no sentence"):
+        model(vectors=torch.zeros(1, 2, 16), sizes=torch.zeros(1, 2))
