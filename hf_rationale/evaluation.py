@@ -68,7 +68,7 @@ def evaluate_rationales(
             default texts are numbered, and labels have the model's names.
         data_name: the name of the data, for the report.
         batch_size: the number of examples in a batch.
-        max_length: cut texts to this number of tokens, as in training. By default to what the model can read.
+        max_length: cut texts to this number of tokens, as in training. By default they are not cut.
         rationale_level: the units to select from texts, if not those of the model.
         train_dataset, validation_dataset: texts with labels, for the linear model among the yardsticks (see
             [`yardsticks`]).
@@ -168,7 +168,7 @@ class _Subject:
             "texts with marked rationales": len(self.marked),
             "threshold": config.rationale_threshold,
             "units": self.level or getattr(config, "selection_level", "position"),
-            "max length": self.options["max_length"] or self.model.max_length,
+            "max length": self.options["max_length"] or "no limit",
             "hf_rationale": __version__,
             "transformers": transformers.__version__,
             "torch": torch.__version__,

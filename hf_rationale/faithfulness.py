@@ -47,8 +47,8 @@ def faithfulness(
             gradients or attention. For a rationale model, the default are the scores of its extractor.
         ratios: the shares of the words to take.
         batch_size: the number of texts in a batch.
-        max_length: cut texts to this number of tokens. By default to what the model can read. Words that are cut off
-            are ignored.
+        max_length: cut texts to this number of tokens. By default a rationale model's texts are not cut. Words that
+            are cut off are ignored.
 
     Returns:
         as of [`~metrics.faithfulness_scores`].

@@ -81,7 +81,7 @@ def read_rationales(
         dataset: examples that the model can encode, or encoded ones (for text, see [`encode_rationale_dataset`]).
         tokenizer: the model's tokenizer.
         batch_size: the number of examples in a batch.
-        max_length: cut texts to this number of tokens. By default to what the model can read.
+        max_length: cut texts to this number of tokens. By default they are not cut.
     """
     dataset = encode(dataset, tokenizer, model, max_length)
     probabilities = np.zeros((len(dataset), model.config.num_labels))
@@ -115,9 +115,7 @@ def encode(
         if model.is_encoded(dataset):
             return dataset
         options = {} if level is None else {"level": level}
-        return model.encode_dataset(
-            dataset, tokenizer, model.max_length if max_length is None else max_length, **options
-        )
+        return model.encode_dataset(dataset, tokenizer, max_length, **options)
     if "input_ids" in dataset.column_names:
         return dataset
     return encode_rationale_dataset(dataset, tokenizer, max_length or count_positions(model.base_model))

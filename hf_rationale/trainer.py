@@ -97,10 +97,7 @@ class RationaleTrainer(Trainer):
                         else f"Make the model with from_encoder_pretrained(…, {name}={value})."
                     )
                 )
-        limit = model.max_length
-        if args.max_length is not None and limit is not None and args.max_length > limit:
-            raise ValueError(f"max_length is {args.max_length}, but the encoder has only {limit} positions.")
-        self._max_length = args.max_length or limit
+        self._max_length = args.max_length
         self.processing_class = processing_class
         self.add_players(model)
         super().__init__(

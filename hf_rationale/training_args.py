@@ -22,7 +22,8 @@ class RationaleTrainingArguments(TrainingArguments):
 
     Args:
         max_length (`int`, *optional*):
-            Cut texts to this number of tokens. Defaults to the number of positions of the encoder.
+            Cut texts to this number of tokens. By default they are not cut: a text that is longer than the encoder's
+            positions is read in windows.
         learning_rate_mapping (`dict[str, float]` or JSON, *optional*):
             Learning rates by regular expressions for parameter names. The first match counts, and other parameters
             have `learning_rate`. Example: `{"selector|classifier": 1e-3}`. The names of the players' parameters begin

@@ -436,17 +436,12 @@ class TestEveryModel:
             alone = model(**case.batch(texts[2:]))
             torch.testing.assert_close(model(**batch).logits[2], alone.logits[0], **TOLERANCE)
 
-    def test_longest_text(self, case: ModelCase):
+    def test_texts_around_the_number_of_positions(self, case: ModelCase):
         model = case.model()
         room = MAX_LENGTH - 2 * (case.backbone.first is not None)
         with torch.no_grad():
-            assert model(**case.batch(random_texts(room))).logits.isfinite().all()
-        if model.max_length is None:
-            assert {encoder.config.model_type for encoder in model.encoders} == {"rationale_gru"}
-        else:
-            assert model.max_length == MAX_LENGTH
-            with pytest.raises(ValueError, match=r"A text of 41 tokens is longer than the encoder's 40 positions"):
-                model(input_ids=torch.full((2, MAX_LENGTH + 1), 9))
+            for length in (room, room + 1, 3 * room):
+                assert model(**case.batch(random_texts(length))).logits.isfinite().all()
 
 
 # --- Of some rows only ---------------------------------------------------------------------------------------------

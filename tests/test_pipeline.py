@@ -2,7 +2,6 @@
 
 import copy
 import json
-import logging
 
 import pytest
 import torch
@@ -13,7 +12,6 @@ from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import BPE, WordPiece
 from transformers import BertForSequenceClassification, PreTrainedTokenizerFast, pipeline, set_seed
 from transformers.pipelines.pt_utils import KeyDataset
-from transformers.utils import logging as transformers_logging
 
 from hf_rationale import (
     RationaleClassificationPipeline,
@@ -336,33 +334,16 @@ def test_pairs(word_pipe):
 # --- Long texts ----------------------------------------------------------------------------------------------------
 
 
-def test_a_long_text_is_cut_and_says_so(caplog):
-    pipe = make_pipeline("bert")
-    transformers_logging.warning_once.cache_clear()
-    text = "the beer is good " * 20
-    with caplog.at_level(logging.WARNING):
-        result, short = pipe([text, "the beer"], rationale_ratio=1.0, batch_size=2)
-    assert result["truncated"]
-    assert not short["truncated"]
-    assert len(result["rationale"][0]["text"].split()) == MAX_LENGTH - 2
-    assert f"longer than the {MAX_LENGTH} tokens" in caplog.text
-
-
-def test_a_text_of_exactly_the_longest_length_is_whole():
-    text = " ".join(["beer"] * (MAX_LENGTH - 2))
-    pipe = make_pipeline("bert")
-    assert not pipe(text)["truncated"]
-    assert pipe(text + " beer")["truncated"]
-
-
-def test_of_a_long_pair_the_document_is_cut():
-    pipe = make_pipeline("bert")
-    query = "is the beer good"
-    result = pipe({"text": query, "text_pair": "beer " * 100}, rationale_ratio=1.0)
-    assert result["truncated"]
-    assert len(result["rationale"][0]["text"].split()) == MAX_LENGTH - 3 - len(query.split())
-    with pytest.raises(ValueError, match=r"A query leaves no room for the text within 48 tokens"):
-        pipe({"text": "beer " * 100, "text_pair": "good"})
+@pytest.mark.parametrize("encoder", TOKENIZERS)
+def test_long_texts_are_read_as_a_whole(encoder: str):
+    pipe = make_pipeline(encoder)
+    text = "the beer is good " * 60
+    result, short = pipe([text, "the beer"], rationale_ratio=1.0, batch_size=2)
+    assert [span["text"] for span in result["rationale"]] == [text.strip()]
+    assert not result["truncated"]
+    assert short == pipe("the beer", rationale_ratio=1.0)
+    pair = pipe({"text": "is the beer good", "text_pair": text}, rationale_ratio=1.0)
+    assert [span["text"] for span in pair["rationale"]] == [text.strip()]
 
 
 def test_a_gru_reads_texts_of_any_length():

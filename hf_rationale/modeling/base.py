@@ -70,11 +70,6 @@ class RationalePreTrainedModel(PreTrainedModel):
         raise NotImplementedError
 
     @property
-    def max_length(self) -> int | None:
-        """The number of positions that the model can read; None if there is no limit."""
-        return None
-
-    @property
     def reader(self) -> nn.Module:
         """The encoder with which the predictor reads."""
         return self.predictor.encoder

@@ -20,7 +20,7 @@ from ..modeling.selection import Units, grouped_units, marks_of_positions, singl
 from .attention import make_maskable, supports_masked_attention
 from .collator import RationaleDataCollator
 from .encoder_traits import traits_of
-from .encoders import count_positions, find_special_token_ids
+from .encoders import find_special_token_ids
 from .encoding import TokenReader, encode_rationale_dataset
 
 
@@ -43,13 +43,6 @@ class RationaleTextModel(RationalePreTrainedModel):
     @property
     def reader(self) -> PreTrainedModel:
         return self.encoders[-1]
-
-    @property
-    def max_length(self) -> int | None:
-        """The longest text, in tokens, that both encoders have positions for; None if there is no limit."""
-        limits = [count_positions(encoder) for encoder in self.encoders]  # in a form that torch.compile traces
-        limits = [limit for limit in limits if limit is not None]
-        return min(limits) if limits else None
 
     # --- Embeddings and attention ------------------------------------------------------------------------------------
 
@@ -235,12 +228,6 @@ class RationaleTextModel(RationalePreTrainedModel):
                 )
         if 0 in input_ids.shape:
             raise ValueError(f"There is no text to read: input_ids has the shape {tuple(input_ids.shape)}.")
-        limit = self.max_length
-        if limit is not None and input_ids.shape[1] > limit:
-            raise ValueError(
-                f"A text of {input_ids.shape[1]} tokens is longer than the encoder's {limit} positions. Tokenize with "
-                f"truncation=True, max_length={limit}. Tokens that are cut off cannot be selected."
-            )
         if input_ids.dtype not in (torch.int64, torch.int32):
             raise ValueError(f"input_ids must contain token indices, which are integers, but has {input_ids.dtype}")
         if is_readable(input_ids) and input_ids.numel():
@@ -286,7 +273,7 @@ class RationaleTextModel(RationalePreTrainedModel):
 
     def text_reader(self, tokenizer) -> TokenReader:
         """A function that reads single texts for the pipeline."""
-        return TokenReader(tokenizer, self.unit_level, self.max_length)
+        return TokenReader(tokenizer, self.unit_level)
 
     # --- Configuration -----------------------------------------------------------------------------------------------
 

@@ -10,9 +10,9 @@ from transformers import PreTrainedModel
 from ..modeling.configuration import RationaleBaseConfig
 from ..modeling.outputs import Prediction, RationaleInputs
 from ..modeling.players import MaskPredictor, pool
-from .attention import encode_visible
 from .configuration_plmr import PlmrConfig
-from .encoders import encoder_inputs
+from .encoders import count_positions
+from .windows import read
 
 
 class Extractor(nn.Module):
@@ -36,8 +36,7 @@ class Extractor(nn.Module):
         Returns:
             the states (batch, seq, hidden), and the logits (batch, seq, 2), equal within a unit.
         """
-        tokens = encoder_inputs(self.encoder, inputs)
-        hidden = encode_visible(self.encoder, inputs.real, inputs.real, **tokens).last_hidden_state
+        hidden = read(self.encoder, inputs, inputs.real, count_positions(self.encoder)).last_hidden_state
         return hidden, self.mask_predictor(hidden, inputs.units)
 
 
@@ -54,13 +53,11 @@ class PlmrExtractor(nn.Module):
         self, inputs: RationaleInputs, stage: int, hidden: torch.Tensor | None, mask: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """As [`Extractor`]'s. No token attends to one that a stage before has pruned."""
-        encoder = self.encoders[stage]
-        if stage == 0:
-            visible, tokens = inputs.real, encoder_inputs(encoder, inputs)
-        else:
-            kept = inputs.real * ~inputs.units.selectable  # [CLS], [SEP] and the first segment of a pair stay
-            visible, tokens = kept + mask, {"inputs_embeds": hidden}
-        hidden = encode_visible(encoder, visible, inputs.real, **tokens).last_hidden_state
+        visible = inputs.real
+        if stage > 0:
+            visible = inputs.real * ~inputs.units.selectable + mask  # [CLS], [SEP] and the first segment stay
+        limit = count_positions(self.encoders[0])
+        hidden = read(self.encoders[stage], inputs, visible, limit, hidden).last_hidden_state
         mask_predictor = self.mask_predictors[min(stage, len(self.mask_predictors) - 1)]
         return hidden, mask_predictor(hidden, inputs.units)
 
@@ -93,19 +90,11 @@ class Predictor(nn.Module):
         """
         encoder = reader if self.encoder is None else self.encoder
         visible = (mask + inputs.context * (1 - mask)) * inputs.real
-        tokens = encoder_inputs(encoder, inputs) if full_text is None else {"inputs_embeds": full_text}
-        if self.masking == "zero":
-            embeddings = encoder.get_input_embeddings()(tokens.pop("input_ids"))
-            output = encoder(
-                inputs_embeds=embeddings * visible.unsqueeze(-1).to(embeddings.dtype),
-                attention_mask=inputs.real,
-                **tokens,
-                **inputs.options,
-            )
-            visible = inputs.real  # pooled over all real positions, as in the papers' code
-        else:
-            output = encode_visible(encoder, visible, inputs.real, **tokens, **inputs.options)
+        zero = self.masking == "zero"
+        output = read(encoder, inputs, visible, count_positions(encoder), full_text, zero, **inputs.options)
         hidden = output.last_hidden_state
+        if zero:
+            visible = inputs.real  # pooled over all real positions, as in the papers' code
         representation = pool(hidden, visible.to(hidden.dtype), self.pooling)
         return Prediction(
             logits=self.classifier(self.dropout(representation)),
