@@ -61,6 +61,9 @@ MOVIES_MINILM = (
     f"{MINILM} {MOVIES} --max_length 512 --per_device_train_batch_size 8 --num_train_epochs 3 "
     """--encoder_config '{{"attention_probs_dropout_prob": 0}}'"""
 )
+# Words first, read by sentences or clauses at last, when the predictor is tuned on them.
+UNITS = "--parts_first_ratio 0.8 --predictor_tuning_ratio 0.2 --sparsity_warmup_ratio 0.4 --num_train_epochs 10"
+BY_SENTENCE = f"{BEER_GRU} --selection_level sentence {UNITS}"
 # The flags of examples/train.py for each corpus, without the method and the seed.
 CORPORA = {
     "tweets": f"{GRU} {TWEETS} --num_train_epochs 6",
@@ -75,6 +78,14 @@ CORPORA = {
     "beer-palate-minilm": f"{MINILM} {BEER} --aspect palate --num_train_epochs 4",
     "movies-minilm": MOVIES_MINILM,
     "tweets-mpnet": f"{MPNET} {TWEETS} --num_train_epochs 1",
+    "beer-appearance-by-sentence": f"{BY_SENTENCE} --aspect appearance",
+    "beer-aroma-by-sentence": f"{BY_SENTENCE} --aspect aroma",
+    "beer-palate-by-sentence": f"{BY_SENTENCE} --aspect palate",
+    "hotel-cleanliness-by-clause": f"{HOTEL_GRU} --selection_level clause {UNITS}",
+    "movies-sentences": (
+        f"--encoder sentences:{{minilm}} --use_cpu {MOVIES} --full_text_weight 1 --learning_rate 5e-4 "
+        "--num_train_epochs 30"
+    ),
 }
 METHODS = ("rnp", "fr", "n2r", "n2r_mmi", "ver", "a2i", "fr+a2i", "n2r_mmi+ver")
 # PLMR splits an encoder by depth, which a GRU does not have.
@@ -86,6 +97,7 @@ COLUMNS = {
     "rationale_precision": "P",
     "rationale_f1": "F1",
     "rationale_f1_over_oracle": "F1/oracle",
+    "yardstick_f1": "best yardstick F1",
     "rationale_sparsity": "S",
     "validation_accuracy": "validation accuracy",
 }
@@ -118,7 +130,7 @@ def run(corpus: str, method: str, seed: int, places: dict[str, str], output: Pat
     train(folder, method, seed, CORPORA[corpus].format(**places))
     found = {
         name.removeprefix("eval_"): value
-        for split in ("eval", "validation")
+        for split in ("eval", "validation", "yardstick")
         for name, value in read(folder, split).items()
     }
     scores = {column: round(found[column], 6) for column in COLUMNS}
@@ -172,7 +184,7 @@ def main():
         print(f"| method | seeds | {' | '.join(COLUMNS.values())} | minutes |")
         print("|---|---|" + "---|" * (len(COLUMNS) + 1))
         for method, runs in rows[corpus].items():
-            cells = [mean([run[column] for run in runs], 3) for column in COLUMNS]
+            cells = [mean([run[column] for run in runs if column in run], 3) for column in COLUMNS]
             minutes = mean([run["minutes"] for run in runs], 1)
             print(f"| {method} | {len(runs)} | {' | '.join(cells)} | {minutes} |")
 
@@ -190,6 +202,8 @@ def recorded(results: Path) -> dict[tuple[str, str, int], dict[str, float]]:
 
 
 def mean(values: list[float], digits: int) -> str:
+    if not values:
+        return "-"
     mean = f"{statistics.mean(values):.{digits}f}"
     return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
 

@@ -263,6 +263,9 @@ def main():
             validation_dataset=dataset["validation"],
         )
         trainer.model_card.add_report(report)
+        if "scores" in (simple := report.sections["yardsticks"]):
+            best = simple["best"]
+            trainer.save_metrics("yardstick", {"yardstick": best, "yardstick_f1": simple["scores"][best]["f1"]})
         print(f"The model, its scores and its card ({Path(args.output_dir) / 'README.md'}) are in {args.output_dir}")
 
 
