@@ -395,7 +395,7 @@ class RationaleTrainer(Trainer):
             return dataset
         if not model.is_encoded(dataset):
             dataset = model.encode_dataset(dataset, self.processing_class, self._max_length, columns)
-        if missing := {"rationale", *columns} - set(dataset.column_names):
+        if missing := {"rationale", *model.encoded_columns, *columns} - set(dataset.column_names):
             raise ValueError(
                 f"The encoded dataset lacks the columns {sorted(missing)}. Encode it with encode_dataset."
             )

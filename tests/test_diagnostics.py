@@ -193,7 +193,7 @@ def test_texts_in_which_nothing_is_selected_have_no_slope(tmp_path):
     model, tokenizer = a_model(tmp_path, "bert")
     texts = toy_reviews(8, seed=6)
     scores = [document.max() for document in read_rationales(model, texts, tokenizer).scores]
-    model.config.rationale_threshold = float(np.median(scores))
+    model.config.decoding, model.config.rationale_threshold = "threshold", float(np.median(scores))
     assert len(lipschitz(model, texts, tokenizer).norms) == np.sum(scores >= np.median(scores))
     model.config.rationale_threshold = 1.0
     with pytest.raises(ValueError, match="The model selects nothing in any text"):

@@ -408,8 +408,10 @@ def test_the_next_trainer_takes_the_attacker_away(tmp_path):
     RationaleTrainer(model=model, **given)
     assert not hasattr(model, "attacker") and not model._keys_to_ignore_on_save
     bert, tokenizer = make_model("a2i", "bert")
-    with pytest.raises(ValueError, match="only 48 positions"):
-        A2ITrainer(model=bert, args=make_args(tmp_path, max_length=99), processing_class=tokenizer)
+    args = make_args(tmp_path)
+    args._n_gpu = 2
+    with pytest.raises(ValueError, match="This process sees 2 GPUs"):
+        A2ITrainer(model=bert, args=args, processing_class=tokenizer)
     assert not hasattr(bert, "attacker")
     A2ITrainer(model=model, **given)
     model.resize_token_embeddings(40)

@@ -787,7 +787,7 @@ BAD_CONFIGS = {
     "coherence_weight infinite": ({"coherence_weight": float("inf")}, "coherence_weight must be finite"),
     "coherence_weight of a wrong type": ({"coherence_weight": None}, "Field 'coherence_weight' with value None"),
     "sparsity_level unknown": ({"sparsity_level": "corpus"}, "sparsity_level must be one of"),
-    "selection_level unknown": ({"selection_level": "sentence"}, "selection_level must be one of"),
+    "selection_level unknown": ({"selection_level": "paragraph"}, "selection_level must be one of"),
     "masking unknown": ({"masking": "delete"}, "masking must be one of"),
     "masking of a wrong type": ({"masking": 1}, "Field 'masking' with value 1"),
     "pooling unknown": ({"pooling": "sum"}, "pooling must be one of"),

@@ -694,7 +694,7 @@ def test_without_marks_the_selected_share_is_still_measured():
 @pytest.mark.parametrize("backbone", ["gru", "bert"])
 def test_evaluation_is_that_of_the_texts_one_by_one(tmp_path, backbone):
     test = toy_reviews(13, seed=4)
-    trainer = make_trainer(tmp_path, backbone=backbone)
+    trainer = make_trainer(tmp_path, backbone=backbone, config={"decoding": "threshold"})
     trainer.calibrate()
     metrics = trainer.evaluate(test)
     model, tokenizer = trainer.model.eval(), trainer.processing_class
@@ -722,7 +722,7 @@ def test_evaluation_is_that_of_the_texts_one_by_one(tmp_path, backbone):
 def test_gold_beyond_the_maximum_length_counts_as_missed(tmp_path, caplog):
     text = {"tokens": ["the"] * 8 + ["lovely"] * 2, "label": 1, "rationale": [0] * 7 + [1] * 3}
     test = toy_reviews(1).from_list([text] * 4, features=toy_reviews(1).features)
-    trainer = make_trainer(tmp_path, max_length=8)
+    trainer = make_trainer(tmp_path, max_length=8, config={"decoding": "threshold"})
     caplog.clear()
     trainer.model.config.rationale_threshold = 0.0  # everything that is left
     metrics = trainer.evaluate(test)

@@ -126,7 +126,8 @@ def eraser_instances(name: str, data_dir: str | os.PathLike | None, split: str) 
     if split not in SPLIT_FILES:
         raise ValueError(f"There is no split {split!r}; choose one of {', '.join(SPLIT_FILES)}.")
     corpus = _find_corpus(name, data_dir)
-    splits = _read_splits(corpus, partial(_to_instance, corpus=corpus))
+    readable = split in corpus.splits or (split == "train" and "validation" in corpus.splits)
+    splits = _read_splits(corpus, partial(_to_instance, corpus=corpus)) if readable else {}
     if split not in splits:
         raise FileNotFoundError(f"{corpus.place} has no split {split}: expected {SPLIT_FILES[split]}.")
     return splits[split]

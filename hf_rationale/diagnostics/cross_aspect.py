@@ -20,8 +20,7 @@ class CrossAspect:
     r"""
     Args:
         f1 (`dict[str, dict[str, float]]`): for the model of each aspect (outer key), the macro F1 on the labels of
-        each
-            aspect (inner key). If the aspects were independent, it would be close to chance off the diagonal.
+            each aspect (inner key). If the aspects were independent, it would be close to chance off the diagonal.
     """
 
     f1: dict[str, dict[str, float]]

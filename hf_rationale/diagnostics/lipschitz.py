@@ -22,9 +22,8 @@ class Lipschitz:
     r"""
     Args:
         estimate (`float`): the largest of `norms`, VER's approximation of the Lipschitz constant.
-        norms (`list[float]`): one value for every text with a rationale. It is the norm of a mean gradient: that of
-        the
-            predicted label's probability with respect to the word vector, averaged over the tokens of the rationale.
+        norms (`list[float]`): one value for every text with a rationale: the gradient of the predicted label's
+            probability with respect to the word vectors, averaged over the tokens of the rationale, and its norm.
     """
 
     estimate: float

@@ -54,8 +54,7 @@ def rationale_scores(
 
         - **token_micro**: `precision`, `recall` and `f1` of the units.
         - **token_macro**: the means of these over documents. A document that selects nothing has precision 0.0, and
-        one
-          with nothing marked has recall 0.0. Documents with neither are left out.
+          one with nothing marked has recall 0.0. Documents with neither are left out.
         - **iou_micro**: a selected span is found if its intersection over union with a marked one is at least .5.
           `precision` is the found share of the selected spans, `recall` their number over that of the marked spans,
           `f1` the harmonic mean.

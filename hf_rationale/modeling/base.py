@@ -47,6 +47,7 @@ class RationalePreTrainedModel(PreTrainedModel):
     accepts_loss_kwargs = False
 
     training_modules: tuple[str, ...] = ()
+    encoded_columns: tuple[str, ...] = ()  # what an encoded dataset must have, besides `rationale`
 
     # --- What a kind of input defines --------------------------------------------------------------------------------
 

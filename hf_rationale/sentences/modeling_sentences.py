@@ -88,6 +88,7 @@ class SentenceRationaleForSequenceClassification(RationalePreTrainedModel):
 
     config_class = SentenceRationaleConfig
     main_input_name = "vectors"
+    encoded_columns = ("sizes", "sentence_ids")
 
     def __init__(self, config: SentenceRationaleConfig):
         super().__init__(config)

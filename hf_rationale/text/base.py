@@ -30,6 +30,7 @@ logger = logging.get_logger(__name__)
 class RationaleTextModel(RationalePreTrainedModel):
     """Base of the rationale classifiers over tokens. Its `reader` reads with masked attention or masked embeddings."""
 
+    encoded_columns = ("word_ids",)
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_flash_attn = True
