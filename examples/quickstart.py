@@ -50,6 +50,7 @@ model = RationaleForSequenceClassification.from_encoder_pretrained(
     id2label={0: "negative", 1: "positive"},
     sparsity=0.15,
     selection_level="word",
+    decoding="threshold",  # how many words decide differs from review to review
 )
 
 # 3. Training. The checkpoint is chosen by accuracy on the validation set.
