@@ -10,9 +10,11 @@ import argparse
 import json
 import logging
 import os
+import random
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from datasets import Dataset
 from transformers import AutoModel, AutoTokenizer, HfArgumentParser, PreTrainedModel, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -102,6 +104,9 @@ class ScriptArguments:
             "'glove' in or next to it. Word vectors are learned if there is no such file, or with 'none'."
         },
     )
+    marked_texts: int | None = field(
+        default=None, metadata={"help": "With marks_weight: the number of training texts whose marks are used."}
+    )
     sparsity: float = field(default=0.2, metadata={"help": "Share of the words to select."})
     sparsity_weight: float = field(default=10.0, metadata={"help": "λ1, the weight of compactness."})
     coherence_weight: float = field(default=1.0, metadata={"help": "λ2, the weight of coherence."})
@@ -163,6 +168,14 @@ def find_vectors(script: ScriptArguments) -> Path | None:
     return next((path for place in places for path in sorted(place.glob("glove*.txt*"))), None)
 
 
+def keep_marks(dataset: Dataset, count: int, seed: int) -> Dataset:
+    """The dataset with the marks of `count` of its texts only."""
+    kept = set(random.Random(seed).sample(range(len(dataset)), count))
+    return dataset.map(
+        lambda row, index: {"rationale": row["rationale"] if index in kept else None}, with_indices=True
+    )
+
+
 def build_encoder(script: ScriptArguments, train_dataset):
     """The encoder (a name, or a model) and its tokenizer."""
     if script.encoder != "gru":
@@ -189,6 +202,8 @@ def build_model(script: ScriptArguments, method: type[RationaleTrainer], encoder
         for name in ("sparsity", "sparsity_weight", "coherence_weight", "sparsity_level", "selection_level", "pooling")
     }
     if script.encoder.startswith(SENTENCES):
+        if issubclass(method, PLMRTrainer):
+            raise SystemExit("plmr splits a transformer by depth. Leave sentences: out, or choose another method.")
         model_class = SentenceRationaleForSequenceClassification
         if options["selection_level"] not in ("clause", "sentence"):
             options["selection_level"] = "sentence"
@@ -217,6 +232,8 @@ def main():
             raise SystemExit(f"{script.dataset} in {script.data_dir} has no {split} split, but {list(dataset)}")
     if script.data_description:
         dataset["train"].info.description = script.data_description
+    if script.marked_texts is not None:
+        dataset["train"] = keep_marks(dataset["train"], script.marked_texts, args.seed)
     encoder, tokenizer = build_encoder(script, dataset["train"])
     names = dataset["train"].features["label"].names
     model = build_model(

@@ -156,7 +156,11 @@ class _Subject:
                 digest.update(name.encode())
                 digest.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
         for row in self.dataset:
-            digest.update(json.dumps(row).encode())
+            digest.update(repr(row).encode())
+        for name, dataset in self.labelled.items():
+            digest.update(name.encode())
+            for batch in () if dataset is None else dataset.iter(1000):
+                digest.update(repr(batch).encode())
         return digest.hexdigest()
 
     def about(self, data_name: str | None) -> dict[str, Any]:
@@ -166,6 +170,7 @@ class _Subject:
             "data": data_name or "not named",
             "texts": len(self.dataset),
             "texts with marked rationales": len(self.marked),
+            "decoding": config.decoding,
             "threshold": config.rationale_threshold,
             "units": self.level or getattr(config, "selection_level", "position"),
             "max length": self.options["max_length"] or "no limit",

@@ -97,7 +97,7 @@ def card_of(callback: ModelCardCallback, folder: Path, **metadata) -> ModelCard:
     labels = [config.id2label[index] for index in range(config.num_labels)]
     scores = _report_scores(report) if report else _metric_scores(callback.metrics)
     measured = next((split for split in ("test", *callback.metrics) if split in callback.metrics), None)
-    has_pipeline = model.main_input_name == "input_ids" and isinstance(model, RationalePreTrainedModel)
+    has_pipeline = isinstance(model, RationalePreTrainedModel) and hasattr(model, "text_reader")
     example = corpus.example if corpus else "Your text."
     return ModelCard.from_template(
         ModelCardData(
@@ -141,6 +141,7 @@ def card_of(callback: ModelCardCallback, folder: Path, **metadata) -> ModelCard:
         checkpoint=f"the best by {(args.metric_for_best_model or 'loss').replace('_', ' ')} on the validation set"
         if args.load_best_model_at_end
         else "the last one",
+        decoding=config.decoding,
         threshold=f"{config.rationale_threshold:.4f}",
         measured=f"the {measured} set" if measured else "the evaluated data",
         count=f"{report.about['texts'] if report else len(callback.datasets[measured]):,}" if scores else "",

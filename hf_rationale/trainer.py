@@ -19,7 +19,8 @@ from transformers.utils import CONFIG_NAME, logging
 from .metrics import classification_scores, rationale_f1
 from .model_card import ModelCardCallback
 from .modeling.base import ADAPTER_CONFIG_NAME, RationalePreTrainedModel
-from .modeling.objective import full_text_terms, objective
+from .modeling.guidance import attributions, imitation, marks_loss, random_subset
+from .modeling.objective import full_text_terms, objective, selected_share
 from .modeling.outputs import NO_MARK, Prediction, RationaleClassifierOutput, RationaleInputs, Selection
 from .modeling.selection import calibrate_threshold
 from .reading import evaluation_mode
@@ -112,6 +113,8 @@ class RationaleTrainer(Trainer):
         )
         if isinstance(self.train_dataset, Dataset) and "labels" not in self.train_dataset.column_names:
             raise ValueError("The training set has no column 'label'.")
+        if args.marks_weight and isinstance(self.train_dataset, Dataset) and not has_marks(self.train_dataset):
+            raise ValueError("marks_weight needs rationales that people marked, but the training set has none.")
         self._components: dict[str, torch.Tensor] = defaultdict(float)
         self._component_weight = 0.0
         self.model_card = ModelCardCallback(self)
@@ -129,10 +132,32 @@ class RationaleTrainer(Trainer):
     # --- The objective -----------------------------------------------------------------------------------------------
 
     def curriculum(self, model: RationalePreTrainedModel, inputs: RationaleInputs) -> RationaleClassifierOutput:
-        """The objective at this step of the training: at first, units may be selected in parts."""
+        """The objective at this step of the training: at first, units may be selected in parts, and at random."""
         if self.is_before(self.args.parts_first_ratio):
             inputs = inputs._replace(units=inputs.units.separate())
+        if self.is_before(self.args.predictor_first_ratio):
+            return self.predictor_first(model, inputs)
         return self.objective(model, inputs)
+
+    def predictor_first(self, model: RationalePreTrainedModel, inputs: RationaleInputs) -> RationaleClassifierOutput:
+        """Before the game: the predictor reads random units, and the extractor imitates its attributions."""
+        mask = random_subset(inputs.units, model.config.sparsity)
+        prediction = model.predict(inputs, mask)
+        losses = {"cross_entropy": F.cross_entropy(prediction.logits.float(), inputs.labels)}
+        if self.args.distillation_weight or self.args.marks_weight:
+            scores = model.select(inputs).scores
+            losses |= self.guidance(model, inputs, scores)
+        if self.args.distillation_weight:
+            with evaluation_mode(model):
+                importance = attributions(model, inputs)
+            loss = imitation(scores, importance, inputs.units, model.config.sparsity)
+            losses["distillation"] = self.args.distillation_weight * loss
+        return RationaleClassifierOutput(
+            loss=sum(losses.values()),
+            logits=prediction.logits,
+            rationale_mask=mask,
+            losses=losses | {"sparsity": selected_share(mask, inputs.units).mean()},
+        )
 
     def objective(self, model: RationalePreTrainedModel, inputs: RationaleInputs) -> RationaleClassifierOutput:
         """What one forward call of the wrapped module computes in training: the game, Ω, and the full-text term if it
@@ -140,12 +165,22 @@ class RationaleTrainer(Trainer):
         selection = self.select(model, inputs)
         output = objective(model, inputs, selection, self.target_sparsity(model.config.sparsity), self.game)
         args = self.args
+        if self.is_before(1 - args.predictor_tuning_ratio):
+            output.add_losses(self.guidance(model, inputs, selection.scores))
         output.add_losses(
             full_text_terms(
                 model, inputs, selection, output.logits, args.full_text_weight, args.match_weight, args.match_base
             )
         )
         return output
+
+    def guidance(
+        self, model: RationalePreTrainedModel, inputs: RationaleInputs, scores: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """What the extractor's scores (batch, positions) cost where people marked a rationale."""
+        if not self.args.marks_weight:
+            return {}
+        return {"marks": self.args.marks_weight * marks_loss(scores, inputs, inputs.columns["rationale"])}
 
     def select(self, model: RationalePreTrainedModel, inputs: RationaleInputs) -> Selection:
         """What the predictor is trained on: a sample, or at last what it is given at evaluation."""
@@ -181,7 +216,10 @@ class RationaleTrainer(Trainer):
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, torch.Tensor], return_outputs: bool = False, num_items_in_batch=None
     ) -> torch.Tensor | tuple[torch.Tensor, RationaleClassifierOutput]:
-        inputs = {name: value for name, value in inputs.items() if name != "rationale"}
+        inputs = dict(inputs)
+        marks = inputs.pop("rationale", None)
+        if self.args.marks_weight:
+            inputs["columns"] = {**inputs.get("columns", {}), "rationale": marks}
         output = model(**inputs, objective=self.curriculum)
         # The micro-batch's share of the step, because the last one may be smaller. The Trainer divides by their
         # number.
@@ -200,7 +238,7 @@ class RationaleTrainer(Trainer):
     # --- Optimizer ---------------------------------------------------------------------------------------------------
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        if self.optimizer is None and self.args.learning_rate_mapping:
+        if self.optimizer is None and (self.args.learning_rate_mapping or self.args.scale_predictor_rate):
             model = self.model if model is None else model
             decay = set(self.get_decay_parameter_names(model))
             groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
@@ -209,13 +247,15 @@ class RationaleTrainer(Trainer):
                 if not parameter.requires_grad:
                     continue
                 rate = self.args.learning_rate
-                for pattern, mapped in self.args.learning_rate_mapping.items():
+                for pattern, mapped in (self.args.learning_rate_mapping or {}).items():
                     if re.search(pattern, name):
                         rate = mapped
                         matched.add(pattern)
                         break
+                if self.args.scale_predictor_rate and name.startswith("predictor."):
+                    rate *= self.model.config.sparsity
                 groups[rate, self.args.weight_decay if name in decay else 0.0].append(parameter)
-            if unmatched := set(self.args.learning_rate_mapping) - matched:
+            if unmatched := set(self.args.learning_rate_mapping or {}) - matched:
                 raise ValueError(
                     f"learning_rate_mapping: no trainable parameter has a name that matches {sorted(unmatched)}"
                 )
@@ -322,7 +362,7 @@ class RationaleTrainer(Trainer):
         loss = None if output.loss is None else output.loss.detach()
         if prediction_loss_only:
             return loss, None, None
-        marks = self.accelerator.unwrap_model(self.model).prepare(**inputs).marks
+        marks = self.accelerator.unwrap_model(self.model).marks(**inputs)
         marks = marks.values(output.rationale_mask, rationale.shape[1]).long()
         return loss, (output.logits, marks), (inputs["labels"], rationale) if "labels" in inputs else None
 
@@ -408,6 +448,11 @@ class RationaleTrainer(Trainer):
                     f"The labels run from {min(labels)} to {max(labels)}, but the model has {num_labels} classes."
                 )
         return dataset
+
+
+def has_marks(dataset: Dataset) -> bool:
+    """Whether people marked any of the examples of an encoded dataset."""
+    return any(max(marks, default=-1) >= 0 for marks in dataset["rationale"])
 
 
 def rationale_metrics(prediction: EvalPrediction) -> dict[str, Any]:

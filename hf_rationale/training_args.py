@@ -38,6 +38,19 @@ class RationaleTrainingArguments(TrainingArguments):
         predictor_tuning_ratio (`float`, *optional*, defaults to 0.0):
             The share of the training steps, up to the end, in which the extractor is fixed, and the predictor reads
             exactly what it is given at evaluation.
+        predictor_first_ratio (`float`, *optional*, defaults to 0.0):
+            The share of the training steps, from the start on, in which the predictor reads random units, from as few
+            as the model selects to all of them. The extractor does not select yet.
+        distillation_weight (`float`, *optional*, defaults to 0.0):
+            The weight of a cross-entropy that teaches the extractor, in these first steps, to select what the
+            predictor's decision depends on most (gradient × input). Together with `predictor_first_ratio` and
+            `predictor_tuning_ratio` that add up to 1, there is no game (FRESH, Jain et al. 2020).
+        marks_weight (`float`, *optional*, defaults to 0.0):
+            The weight of the cross-entropy of the extractor's scores and the rationales that people marked in the
+            training set. Some of the texts may have no marks. Validation does not use marks.
+        scale_predictor_rate (`bool`, *optional*, defaults to `False`):
+            Multiply the learning rates of the predictor by the model's `sparsity` (DR, Liu et al., KDD 2023), so that
+            the predictor does not follow the first, random selections too fast.
         full_text_weight (`float`, *optional*, defaults to 0.0, in [`PLMRArguments`] to 2.0):
             w, the weight of the cross-entropy L_x of the predictor on the full text (PLMR, equation 17). With it, the
             predictor of a pretrained encoder understands text before the selection is any good.
@@ -66,6 +79,16 @@ class RationaleTrainingArguments(TrainingArguments):
     )
     predictor_tuning_ratio: float = field(
         default=0.0, metadata={"help": "Share of the training steps, at last, in which only the predictor is trained."}
+    )
+    predictor_first_ratio: float = field(
+        default=0.0, metadata={"help": "Share of the training steps, at first, in which only the predictor decides."}
+    )
+    distillation_weight: float = field(
+        default=0.0, metadata={"help": "In these steps, weight of imitating the predictor's gradient × input."}
+    )
+    marks_weight: float = field(default=0.0, metadata={"help": "Weight of the marks of people in the training set."})
+    scale_predictor_rate: bool = field(
+        default=False, metadata={"help": "Multiply the predictor's learning rates by the share to select (DR)."}
     )
     full_text_weight: float = field(
         default=0.0, metadata={"help": "Weight of the cross-entropy of the predictor on the full text."}
@@ -114,8 +137,12 @@ class RationaleTrainingArguments(TrainingArguments):
             raise ValueError(f"initial_sparsity must lie in (0, 1], but is {self.initial_sparsity}")
         if not 0 < self.sparsity_warmup_ratio <= 1:
             raise ValueError(f"sparsity_warmup_ratio must lie in (0, 1], but is {self.sparsity_warmup_ratio}")
-        self.check_probabilities("parts_first_ratio", "predictor_tuning_ratio")
-        self.check_weights("full_text_weight", "match_weight")
+        self.check_probabilities("parts_first_ratio", "predictor_tuning_ratio", "predictor_first_ratio")
+        if self.predictor_first_ratio + self.predictor_tuning_ratio > 1:
+            raise ValueError("predictor_first_ratio and predictor_tuning_ratio add up to more than 1.")
+        self.check_weights("full_text_weight", "match_weight", "distillation_weight", "marks_weight")
+        if self.distillation_weight and not self.predictor_first_ratio:
+            raise ValueError("distillation_weight has an effect only with predictor_first_ratio above 0.")
         if self.match_base is not None and not 1 < self.match_base < float("inf"):
             raise ValueError(f"match_base must be finite and above 1, so that a^x increases, but is {self.match_base}")
         if (self.gradient_checkpointing_kwargs or {}).get("use_reentrant"):

@@ -13,15 +13,16 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from datasets import Dataset
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from .metrics import rationale_scores
-from .text.segmentation import units_of_words
+from .modeling.selection import budget_mask, grouped_units
+from .text.segmentation import LEVELS, units_of_words
 
 
-LEVELS = ("word", "clause", "sentence")
 REGULARIZATION = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # C of the linear model, chosen on the validation set
 
 # (scores of the words of a unit, the words) -> the score of the unit.
@@ -57,7 +58,7 @@ def yardsticks(
     train_dataset: Dataset | None = None,
     validation_dataset: Dataset | None = None,
     keywords: Iterable[str] = (),
-    levels: Sequence[str] = LEVELS,
+    levels: Sequence[str] = LEVELS[1:],  # words, clauses and sentences
     seed: int = 0,
 ) -> dict[str, dict[str, float]]:
     r"""
@@ -135,15 +136,14 @@ def select(
     units = np.asarray(units)
     starts = np.flatnonzero(np.r_[True, units[1:] != units[:-1]])
     ends = np.r_[starts[1:], len(units)]
-    sizes = ends - starts
-    joined = np.array([join(scores[start:end], words[start:end]) for start, end in zip(starts, ends, strict=True)])
-    order = np.argsort(-joined, kind="stable")
-    before = sizes[order].cumsum() - sizes[order]
-    taken = before + sizes[order] / 2 <= sparsity * len(units)
-    taken[0] = True
-    chosen = np.zeros(len(starts), dtype=int)
-    chosen[order[taken]] = 1
-    return np.repeat(chosen, sizes)
+    joined = [join(scores[start:end], words[start:end]) for start, end in zip(starts, ends, strict=True)]
+    everything = torch.ones(1, len(units), dtype=torch.bool)
+    mask = budget_mask(
+        torch.from_numpy(np.repeat(joined, ends - starts))[None],
+        grouped_units(torch.from_numpy(units)[None], everything, everything),
+        ratio=sparsity,
+    )
+    return mask[0].long().numpy()
 
 
 def yardsticks_table(results: dict[str, dict[str, float]]) -> str:
@@ -183,6 +183,9 @@ class LinearModel:
     """
 
     def __init__(self, train: Dataset, validation: Dataset | None = None):
+        for dataset in filter(None, (train, validation)):
+            if missing := {"tokens", "label"} - set(dataset.column_names):
+                raise ValueError(f"The linear model needs the columns {sorted(missing)}: {dataset.column_names}")
         self.vectorizer = TfidfVectorizer(
             analyzer=lambda words: [word.lower() for word in words], sublinear_tf=True, min_df=min(3, len(train))
         )

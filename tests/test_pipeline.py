@@ -247,6 +247,12 @@ def test_budgets_at_call_time(word_pipe):
     assert word_pipe(text, rationale_threshold=1.0)["rationale"] == []
     default = word_pipe(text)
     assert_same(word_pipe(text, rationale_ratio=word_pipe.model.config.sparsity), default, tolerance=0)
+    by_threshold = pipeline(
+        "rationale-classification", model=copy.deepcopy(word_pipe.model), tokenizer=word_pipe.tokenizer
+    )
+    by_threshold.model.config.decoding = "threshold"
+    threshold = by_threshold.model.config.rationale_threshold
+    assert_same(by_threshold(text), word_pipe(text, rationale_threshold=threshold), tolerance=0)
 
 
 def test_a_budget_at_call_time_replaces_the_pipelines_own(bert_pipe):
@@ -342,6 +348,9 @@ def test_long_texts_are_read_as_a_whole(encoder: str):
     assert [span["text"] for span in result["rationale"]] == [text.strip()]
     assert not result["truncated"]
     assert_same(short, pipe("the beer", rationale_ratio=1.0))
+    if encoder != "gru":
+        with pytest.raises(ValueError, match="A query leaves no room for its text within 48 tokens"):
+            pipe({"text": "beer " * 100, "text_pair": "good"})
     pair = pipe({"text": "is the beer good", "text_pair": text}, rationale_ratio=1.0)
     assert [span["text"] for span in pair["rationale"]] == [text.strip()]
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from common import CASES_BY_NAME, MAX_LENGTH, random_texts
 
-from hf_rationale.text.players import read as read_in_windows
 from hf_rationale.text.windows import make_windows
+from hf_rationale.text.windows import read as read_in_windows
 
 
 TOLERANCE = {"atol": 1e-5, "rtol": 1e-5}

@@ -161,6 +161,7 @@ def words_by_position(inputs: RationaleInputs) -> tuple[torch.Tensor, torch.Long
 
 NOISE = {
     "hf_rationale.modeling.selection.uniform_noise": uniform_by_position,
+    "hf_rationale.modeling.guidance.uniform_noise": uniform_by_position,
     "hf_rationale.modeling.selection.gumbel_noise": gumbel_by_position,
     "hf_rationale.methods.ver.uniform_noise": uniform_by_position,
     "hf_rationale.methods.nir.noise_words": words_by_position,
@@ -220,6 +221,16 @@ METHODS = {
     "rnp-kumaraswamy": Method(config={"sampler": "kumaraswamy"}),
     "rnp-full_text": Method(args={"full_text_weight": 0.7}, reaches={"full_text": {"predictor"}}),
     "rnp-match": Method(args={"match_weight": 0.7, "match_base": 2.0}, reaches={"match": {"extractor", "predictor"}}),
+    "rnp-guided": Method(
+        config={"sparsity_level": "unit", "sparsity_weight": 1.0},
+        args={
+            "predictor_first_ratio": 0.5,
+            "distillation_weight": 0.7,
+            "marks_weight": 0.7,
+            "scale_predictor_rate": True,
+        },
+        reaches={"marks": {"extractor"}},
+    ),
     "rnp-annealed": Method(args={"initial_sparsity": 0.9, "sparsity_warmup_ratio": 0.8}),
     "fr": Method(FRTrainer, config=SHARED),
     "n2r": Method(N2RTrainer, SEPARATE),

@@ -201,7 +201,7 @@ def _open_archive(path: Path) -> _Corpus:
 
 def _read_splits(corpus: _Corpus, convert: Callable[[Any], Any]) -> dict[str, list]:
     """`convert` of the JSON of every line of every split. Without a file for training, that of validation is divided,
-    if it has documents enough."""
+    unless all of its instances would go to one side."""
     splits = {split: _read_split(corpus, split, convert) for split in SPLIT_FILES if split in corpus.splits}
     if "train" not in splits and "validation" in splits:
         held_back = _read_split(corpus, "validation", _is_held_back)
@@ -352,12 +352,14 @@ MOVIES = _corpus(
 MULTIRC = _corpus(
     "multirc",
     "ERASER's MultiRC (Khashabi et al. 2018; DeYoung et al. 2020): is the answer to a question true, given a "
-    "paragraph? The question and the answer are always read, and words of the paragraph are selected.",
+    "paragraph? The question and the answer are always read, and words of the paragraph are selected. If the archive "
+    "has no training file, training and validation are parts of its validation file.",
     {"text": "What did Ann forget ? || Her keys", "text_pair": "Ann locked the door . Her keys lay inside ."},
 )
 FEVER = _corpus(
     "fever",
     "ERASER's FEVER (Thorne et al. 2018; DeYoung et al. 2020): does a document support or refute a claim? The claim "
-    "is always read, and words of the document are selected.",
+    "is always read, and words of the document are selected. If the archive has no training file, training and "
+    "validation are parts of its validation file.",
     {"text": "Ann lives in Oslo.", "text_pair": "Ann was born in Oslo . She has lived in Rome since 1990 ."},
 )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -11,10 +12,10 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.utils import cached_file
 
-from .configuration import RationaleBaseConfig
+from .configuration import MOVED_TO_TRAINING_ARGUMENTS, RationaleBaseConfig
 from .objective import objective as rnp_objective
 from .outputs import Prediction, RationaleClassifierOutput, RationaleInputs, Selection
-from .selection import SAMPLERS, Units, budget_mask, check_budget, spans_mask, threshold_mask
+from .selection import SAMPLERS, Marks, Units, budget_mask, check_budget, spans_mask, threshold_mask
 
 
 # Saved next to a PEFT adapter. It cannot be called config.json, or transformers would look for full weights there.
@@ -34,6 +35,7 @@ class RationalePreTrainedModel(PreTrainedModel):
       select, and returns a [`Prediction`];
     - `prepare`, which turns the arguments of `forward` into [`RationaleInputs`], and a `forward` that calls `prepare`
       and `rationalize`;
+    - `marks`, which says which positions belong to what people mark;
     - `encode_dataset` and `data_collator`, with which trainers and measurements read datasets.
     """
 
@@ -53,6 +55,11 @@ class RationalePreTrainedModel(PreTrainedModel):
 
     def prepare(self, **inputs) -> RationaleInputs:
         """Check the inputs, and find out what can be selected, what is selected together and what is always read."""
+        raise NotImplementedError
+
+    def marks(self, **inputs) -> Marks | None:
+        """Which positions belong to which of the things that people mark, from the arguments of `prepare`; None if
+        these do not say it."""
         raise NotImplementedError
 
     def encode_dataset(
@@ -162,7 +169,7 @@ class RationalePreTrainedModel(PreTrainedModel):
             target = (rationale_top_k / units.first.sum(1, keepdim=True).clamp_min(1)).clamp_max(1)
 
         mask = scores = units.selectable.float()
-        hidden, states, masks = None, [], []
+        hidden, states, masks, probabilities = None, [], [], []
         for stage, share in enumerate(shares := self.shares(target)):
             hidden, logits = extractor(inputs, stage, hidden, mask)
             logits, last = logits.float(), stage == len(shares) - 1
@@ -177,11 +184,12 @@ class RationalePreTrainedModel(PreTrainedModel):
                 mask = budget_mask(scores, units, top_k=rationale_top_k)
             else:
                 mask = mask * self.decode(scores, units, threshold)
+            probabilities.append(scores)
             if not last:
                 scores = scores * mask.detach()  # what has been pruned cannot be selected any more
             states.append(hidden)
             masks.append(mask.to(hidden.dtype))
-        return Selection(scores, tuple(masks), states[0] if self.reads_full_text_from_states else None)
+        return Selection(tuple(probabilities), tuple(masks), states[0] if self.reads_full_text_from_states else None)
 
     def predict(
         self,
@@ -253,6 +261,15 @@ class RationalePreTrainedModel(PreTrainedModel):
         return loaded
 
     # --- Checks that every kind of input needs -----------------------------------------------------------------------
+
+    @classmethod
+    def check_fields(cls, given: Iterable[str]):
+        """Raises `TypeError` if the model's configuration has no field of a name in `given`."""
+        known = {field.name for field in fields(cls.config_class)} | {"num_labels"}
+        if unknown := sorted(set(given) - known):
+            moved = sorted(set(unknown) & set(MOVED_TO_TRAINING_ARGUMENTS))
+            hint = f" {', '.join(moved)}: pass these to the training arguments." if moved else ""
+            raise TypeError(f"{cls.config_class.__name__} has no field {', '.join(unknown)}.{hint}")
 
     def check_labels(self, labels: torch.Tensor | None, batch_size: int):
         """Raises `ValueError` if `labels` are not class indices of shape (batch,)."""

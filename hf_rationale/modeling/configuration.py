@@ -3,7 +3,7 @@
 # No `from __future__ import annotations` here: `@strict` checks no type that is written as a string.
 
 from huggingface_hub.dataclasses import strict
-from transformers import PreTrainedConfig
+from transformers import CONFIG_MAPPING, PreTrainedConfig
 
 from .selection import SAMPLERS
 
@@ -27,7 +27,8 @@ class RationaleBaseConfig(PreTrainedConfig):
         sparsity_level (`str`, *optional*, defaults to `"example"`):
             `"example"` compares the selected share of every example with `sparsity`. This is exact under gradient
             accumulation and on several devices. `"batch"` compares the mean share of a device's batch, as the papers'
-            public code does.
+            public code does. `"unit"` compares the probability of every unit with the prior `sparsity` (KL
+            divergence, as GSAT), which asks for a smaller `sparsity_weight`.
         pooling (`str`, *optional*):
             How the predictor pools the states of what it reads: `"mean"`, `"max"` or `"cls"` (the first position).
             The default depends on the kind of input and on the encoder.
@@ -45,8 +46,8 @@ class RationaleBaseConfig(PreTrainedConfig):
             the product of the probabilities of its stages, so that 0.5 selects far less than argmax.
             [`RationaleTrainer`] calibrates the threshold on the validation set.
         switch_cost (`float`, *optional*, defaults to 0.0):
-            At evaluation, what every start and every stop of the selection costs, in units of the scores. Above 0, the
-            selection is the best one at this cost, and has fewer and longer spans.
+            With `decoding="threshold"`, what every start and every stop of the selection costs, in units of the
+            scores. Above 0, the selection is the best one at this cost, and has fewer and longer spans.
         classifier_dropout (`float`, *optional*, defaults to 0.2):
             Dropout before the heads of both players.
         initializer_range (`float`, *optional*, defaults to 0.02):
@@ -69,6 +70,12 @@ class RationaleBaseConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs):
         for name in MOVED_TO_TRAINING_ARGUMENTS:
             kwargs.pop(name, None)
+        for key in self.sub_configs:
+            value = getattr(self, key)
+            if isinstance(value, dict):
+                if (model_type := value.get("model_type")) not in CONFIG_MAPPING:
+                    raise ValueError(f"{key} has an unknown model_type: {model_type!r}")
+                setattr(self, key, CONFIG_MAPPING[model_type](**value))
         super().__post_init__(**kwargs)
 
     @classmethod
@@ -85,7 +92,7 @@ class RationaleBaseConfig(PreTrainedConfig):
     def validate_choices(self):
         """Raises `ValueError` if a field has a value that does not exist."""
         self.check_choices(
-            sparsity_level=("example", "batch"),
+            sparsity_level=("example", "batch", "unit"),
             pooling=(None, "mean", "max", "cls"),
             sampler=tuple(SAMPLERS),
             decoding=("threshold", "budget"),
@@ -107,6 +114,8 @@ class RationaleBaseConfig(PreTrainedConfig):
         for name in ("sparsity_weight", "coherence_weight", "switch_cost"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be finite and at least 0, but is {getattr(self, name)}")
+        if self.switch_cost and self.decoding != "threshold":
+            raise ValueError(f"switch_cost needs decoding='threshold', but decoding is {self.decoding!r}")
         if not 0 < self.temperature < float("inf"):
             raise ValueError(f"temperature must be finite and above 0, but is {self.temperature}")
         if not 0 <= self.rationale_threshold <= 1:

@@ -48,7 +48,7 @@ def objective(
     prediction, losses = game(model, inputs, selection)
     if losses:
         shares = model.shares(model.config.sparsity if sparsity is None else sparsity)
-        losses |= regularize(model.config, selection.masks, inputs.units, shares)
+        losses |= regularize(model.config, selection, inputs.units, shares)
     return RationaleClassifierOutput(
         loss=sum(losses.values()) if losses else None,
         logits=prediction.logits,
@@ -64,23 +64,26 @@ def objective(
 
 
 def regularize(
-    config: RationaleBaseConfig, masks: tuple[torch.Tensor, ...], units: Units, shares: list[float]
+    config: RationaleBaseConfig, selection: Selection, units: Units, shares: list[float]
 ) -> dict[str, torch.Tensor]:
     r"""
     λ1 and λ2 times compactness and coherence, each the mean over the stages of extraction: one stage, or PLMR's
     Dim-Reduction layers (PLMR, equation 13).
 
     Args:
-        masks (`tuple[torch.FloatTensor]`, each of shape `(batch, positions)`): the training mask after every stage.
+        selection: the training masks and the probabilities after every stage.
         shares (`list[float]`): the share that every stage should keep.
     """
-    distances = [
-        compactness(mask, units, share, config.sparsity_level) for mask, share in zip(masks, shares, strict=True)
-    ]
-    changes = [coherence(mask, units) for mask in masks]
+    if config.sparsity_level == "unit":
+        pairs = zip(selection.probabilities, shares, strict=True)
+        distances = [prior_divergence(probability, units, share) for probability, share in pairs]
+    else:
+        pairs = zip(selection.masks, shares, strict=True)
+        distances = [compactness(mask, units, share, config.sparsity_level) for mask, share in pairs]
+    changes = [coherence(mask, units) for mask in selection.masks]
     return {
-        "compactness": config.sparsity_weight * sum(distances) / len(masks),
-        "coherence": config.coherence_weight * sum(changes) / len(masks),
+        "compactness": config.sparsity_weight * sum(distances) / len(shares),
+        "coherence": config.coherence_weight * sum(changes) / len(shares),
     }
 
 
@@ -106,6 +109,23 @@ def compactness(mask: torch.Tensor, units: Units, sparsity: float, level: str = 
     if level == "batch":
         return ((mask * units.weights).sum() / units.weights.sum().clamp_min(1) - sparsity).abs()
     return (selected_share(mask, units) - sparsity).abs().mean()
+
+
+def prior_divergence(probabilities: torch.Tensor, units: Units, sparsity: float) -> torch.Tensor:
+    r"""
+    KL(Bernoulli(p_i) || Bernoulli(s)), the mean over the units of each input by their weights, averaged over inputs
+    (the information constraint of GSAT, Miao et al. 2022, equation 9).
+
+    Args:
+        probabilities (`torch.FloatTensor` of shape `(batch, positions)`): p.
+        sparsity (`float`): s.
+
+    Returns:
+        a scalar, in nats.
+    """
+    p = probabilities.float().clamp(1e-6, 1 - 1e-6)
+    divergence = p * (p / sparsity).log() + (1 - p) * ((1 - p) / (1 - sparsity)).log()
+    return selected_share(divergence, units).mean()
 
 
 def coherence(mask: torch.Tensor, units: Units) -> torch.Tensor:

@@ -71,9 +71,14 @@ class RationaleInputs(NamedTuple):
 class Selection(NamedTuple):
     """What the extractor selects from a batch."""
 
-    scores: torch.Tensor  # (batch, positions): probability of being selected
+    probabilities: tuple[torch.Tensor, ...]  # (batch, positions) each: of being kept by each stage and those before
     masks: tuple[torch.Tensor, ...]  # (batch, positions) each: 1 for what each stage keeps; the last is the rationale
     full_text: torch.Tensor | None  # (batch, positions, hidden): states of everything (PLMR), for `predict`
+
+    @property
+    def scores(self) -> torch.Tensor:
+        """The probability (batch, positions) of being selected."""
+        return self.probabilities[-1]
 
     @property
     def mask(self) -> torch.Tensor:

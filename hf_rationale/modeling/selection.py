@@ -135,6 +135,13 @@ class Marks(NamedTuple):
         values = torch.where(self.ids >= 0, values.gather(1, self.positions), 0)
         return values.new_zeros(len(values), count).scatter_reduce(1, self.ids.clamp_min(0), values, reduce="amax")
 
+    def shares(self, marked: torch.Tensor, count: int) -> torch.Tensor:
+        """The share of the words of each of `count` positions that is `marked` (batch, words): (batch, count)."""
+        exists = (self.ids >= 0).to(marked.dtype)
+        empty = marked.new_zeros(len(marked), count)
+        total = empty.scatter_add(1, self.positions, marked.gather(1, self.ids.clamp_min(0)) * exists)
+        return total / empty.scatter_add(1, self.positions, exists).clamp_min(1)
+
     def select(self, marked: torch.BoolTensor, count: int) -> torch.BoolTensor:
         """Which of `count` positions belong to a word that is `marked` (batch, words): (batch, count)."""
         chosen = (marked.gather(1, self.ids.clamp_min(0)) & (self.ids >= 0)).long()
@@ -272,7 +279,7 @@ def budget_mask(
     Args:
         ratio (`float` or `torch.FloatTensor` of shape `(batch, 1)`): the share.
     """
-    order = scores.masked_fill(~units.first, -1.0).argsort(dim=1, descending=True, stable=True)
+    order = scores.masked_fill(~units.first, -torch.inf).argsort(dim=1, descending=True, stable=True)
     places = torch.arange(order.shape[1], device=order.device).expand_as(order)
     if ratio is None:
         taken = places < top_k

@@ -37,8 +37,6 @@ class SentenceRationaleConfig(RationaleBaseConfig):
     share_encoder: bool = False
 
     def __post_init__(self, **kwargs):
-        if isinstance(self.encoder_config, dict):
-            self.encoder_config = AutoConfig.for_model(**self.encoder_config)
         super().__post_init__(**kwargs)
         self.pooling = self.pooling or "mean"
 

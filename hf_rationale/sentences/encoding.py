@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Array2D, Dataset, Features, List, Value
+from datasets import Array2D, Dataset, Features, concatenate_datasets
 from huggingface_hub.constants import HF_HOME
 from tokenizers import Encoding
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from ..modeling.outputs import NO_MARK, UNMARKED
-from ..text.encoding import TextEncoder
+from ..modeling.outputs import NO_MARK
+from ..text.encoding import TextEncoder, check_words, checked_rationale
 from ..text.segmentation import SEGMENTERS, Segmenter, units_of_words
+from ..version import __version__
 
 
 logger = logging.get_logger(__name__)
@@ -25,13 +26,22 @@ logger = logging.get_logger(__name__)
 CACHE = Path(HF_HOME, "hf_rationale")  # the vectors of frozen encoders
 
 
-def encode_documents(model, dataset: Dataset, tokenizer: PreTrainedTokenizerBase, columns: tuple[str, ...]) -> Dataset:
+def encode_documents(
+    model,
+    dataset: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    columns: tuple[str, ...] = (),
+    level: str | None = None,
+) -> Dataset:
     r"""
     Split the texts of a dataset into sentences, and encode these.
 
     Args:
         model ([`SentenceRationaleForSequenceClassification`]): the model. A frozen encoder gives the vectors.
         dataset: a dataset as of [`encode_rationale_dataset`], with a column `tokens`.
+        tokenizer: the encoder's tokenizer.
+        columns: further columns to keep, which a method's objective reads.
+        level (*optional*): `"clause"` or `"sentence"`. By default that of the model.
 
     Returns:
         the dataset with the columns `vectors` (a frozen encoder) or `input_ids` (a trained one), with an entry for
@@ -39,57 +49,71 @@ def encode_documents(model, dataset: Dataset, tokenizer: PreTrainedTokenizerBase
         sentences), `labels`, `rationale` and `columns`.
 
     Raises:
-        ValueError: if a column is missing, or, with the number of the row, if a text is blank.
+        ValueError: if a column is missing, or if there is no such level. With the number of the row, if a text is
+            blank, or if its `rationale` or its `sentence_ids` do not fit its words.
     """
     names = dataset.column_names
     if missing := {"tokens", *columns} - set(names):
         raise ValueError(f"The model of sentences needs the columns {sorted(missing)}, but the dataset has {names}")
     label_column = next((name for name in ("label", "labels") if name in names), None)
-    limit = model.sentence_length
+    level, limit = model.level(level), model.sentence_length
     encoder = TextEncoder(tokenizer, limit, "query" in names)
 
     def encode(batch: dict[str, list], rows: list[int]) -> dict[str, list]:
         encoded: dict[str, list[Any]] = {name: [] for name in ("sizes", "sentence_ids", "length", "rationale")}
-        texts, queries, counts = [], [], []
         known = batch.get("sentence_ids") or [None] * len(rows)
-        for index, (row, words, ids) in enumerate(zip(rows, batch["tokens"], known, strict=True)):
-            if not any(word.strip() for word in words):
-                raise ValueError(f"Row {row} of the dataset is blank. Remove it.")
-            numbers, sentences = split_words(words, model.config.selection_level, ids)
-            marks = (batch.get("rationale") or [None] * len(rows))[index]
+        marked = batch.get("rationale") or [None] * len(rows)
+        for row, words, ids, marks in zip(rows, batch["tokens"], known, marked, strict=True):
+            check_words(row, words, ids)
+            numbers, sentences = split_words(words, level, ids)
             encoded["sizes"].append(np.bincount(numbers).tolist())
             encoded["sentence_ids"].append(numbers)
             encoded["length"].append(len(sentences))
-            encoded["rationale"].append([UNMARKED] * len(words) if marks is None else marks)
-            counts.append(len(sentences))
-            texts += sentences
-            if "query" in names:
-                queries += [" ".join(batch["query"][index])] * len(sentences)
-        encodings = encoder(texts, queries or None)
-        if model.config.train_encoder:
-            if any(one.overflowing for one in encodings):
-                logger.warning_once(f"Sentences of more than {limit} tokens are cut, as the encoder is trained.")
-            encoded["input_ids"] = _regroup([one.ids for one in encodings], counts)
-        else:
-            encoded["vectors"] = _regroup(list(_vectors(model, encodings, tokenizer.pad_token_id)), counts)
+            encoded["rationale"].append(checked_rationale(row, marks, len(words)))
         if label_column is not None:
             encoded["labels"] = batch[label_column]
         return encoded | {name: batch[name] for name in columns}
 
-    options: dict[str, Any] = {"desc": "Encoding sentences", "batched": True, "with_indices": True}
+    def encode_sentences(batch: dict[str, list]) -> dict[str, list]:
+        known = batch.get("sentence_ids") or [None] * len(batch["tokens"])
+        documents = [split_words(words, level, ids)[1] for words, ids in zip(batch["tokens"], known, strict=True)]
+        counts = [len(sentences) for sentences in documents]
+        queries = None
+        if "query" in batch:
+            queries = [
+                " ".join(query) for query, count in zip(batch["query"], counts, strict=True) for _ in range(count)
+            ]
+        encodings = encoder([sentence for sentences in documents for sentence in sentences], queries)
+        if not model.config.train_encoder:
+            return {"vectors": _regroup(list(_vectors(model, encodings, tokenizer.pad_token_id)), counts)}
+        if any(one.overflowing for one in encodings):
+            logger.warning_once(f"Sentences of more than {limit} tokens are cut, as the encoder is trained.")
+        return {"input_ids": _regroup([one.ids for one in encodings], counts)}
+
+    encoded = dataset.map(
+        encode,
+        remove_columns=names,
+        batched=True,
+        with_indices=True,
+        load_from_cache_file=False,
+        desc="Splitting texts",
+    )
+    sentences = dataset.select_columns([name for name in ("tokens", "query", "sentence_ids") if name in names])
+    options: dict[str, Any] = {"load_from_cache_file": False}
     if not model.config.train_encoder:
-        fingerprint = _fingerprint(model, dataset, tokenizer, columns)
+        fingerprint = _fingerprint(model, sentences, tokenizer, level)
         CACHE.mkdir(parents=True, exist_ok=True)
-        options |= {
+        options = {
             "batch_size": 64,
             "cache_file_name": str(CACHE / f"{fingerprint}.arrow"),
             "new_fingerprint": fingerprint,
             "load_from_cache_file": True,
-            "features": _features(dataset, label_column, columns, model.config.encoder_config.hidden_size),
+            "features": Features(vectors=Array2D((None, model.config.encoder_config.hidden_size), "float32")),
         }
-    else:
-        options["load_from_cache_file"] = False
-    encoded = dataset.map(encode, remove_columns=names, **options)
+    sentences = sentences.map(
+        encode_sentences, remove_columns=sentences.column_names, batched=True, desc="Encoding sentences", **options
+    )
+    encoded = concatenate_datasets([encoded, sentences], axis=1)
     if "vectors" in encoded.column_names:  # as arrays, because reading millions of Python numbers would take most time
         encoded = encoded.with_format("numpy", columns=["vectors"], output_all_columns=True)
     return encoded
@@ -125,7 +149,7 @@ class SentenceReader:
         self, text: str, query: str | None = None, level: str | None = None, segment: Segmenter | None = None
     ) -> dict[str, Any]:
         """The model's inputs, and of every sentence: `offsets`, its characters, and `content`, which is 1."""
-        segment = segment or SEGMENTERS[level or self.model.config.selection_level]
+        segment = segment or SEGMENTERS[self.model.level(level)]
         offsets = [(start, end) for start, end in segment(text) if text[start:end].strip()]
         sentences = [text[start:end].strip() for start, end in offsets]
         encoder = self.single if query is None else self.pair
@@ -135,15 +159,14 @@ class SentenceReader:
             "sizes": torch.tensor([[len(sentence.split()) for sentence in sentences]]),
             "offsets": torch.tensor([offsets]),
             "content": torch.ones(1, len(sentences), dtype=torch.long),
-            "truncated": False,
         }
 
 
 class SentenceCollator:
     """Pads documents to the largest number of sentences of the batch."""
 
-    def __init__(self, pad_token_id: int, columns: tuple[str, ...] = ()):
-        self.pad_token_id, self.columns = pad_token_id, columns
+    def __init__(self, columns: tuple[str, ...] = ()):
+        self.columns = columns
 
     def __call__(self, features: list[dict]) -> dict[str, torch.Tensor]:
         sentences = max(feature["length"] for feature in features)
@@ -157,7 +180,7 @@ class SentenceCollator:
             batch["vectors"] = torch.zeros(len(features), sentences, len(features[0]["vectors"][0]))
         else:
             tokens = max(len(ids) for feature in features for ids in feature["input_ids"])
-            batch["input_ids"] = torch.full((len(features), sentences, tokens), self.pad_token_id)
+            batch["input_ids"] = torch.full((len(features), sentences, tokens), -1)
         for row, feature in enumerate(features):
             for name, values in batch.items():
                 if name == "input_ids":
@@ -188,27 +211,14 @@ def _regroup(values: Sequence[Any], counts: Sequence[int]) -> list[Sequence[Any]
     return [values[end - count : end] for end, count in zip(ends, counts, strict=True)]
 
 
-def _features(dataset: Dataset, label_column: str | None, columns: tuple[str, ...], width: int) -> Features:
-    features = {
-        "sizes": List(Value("int32")),
-        "sentence_ids": List(Value("int32")),
-        "length": Value("int32"),
-        "rationale": List(Value("int8")),
-        "vectors": Array2D((None, width), "float32"),
-    }
-    if label_column is not None:
-        features["labels"] = dataset.features[label_column]
-    return Features(features | {name: dataset.features[name] for name in columns})
-
-
-def _fingerprint(model, dataset: Dataset, tokenizer: PreTrainedTokenizerBase, columns: tuple[str, ...]) -> str:
+def _fingerprint(model, sentences: Dataset, tokenizer: PreTrainedTokenizerBase, level: str) -> str:
     """A hash of everything on which the vectors of a dataset depend."""
     digest = hashlib.blake2b(digest_size=16)
-    digest.update(f"{model.config.selection_level} {columns}".encode())
+    digest.update(f"{__version__} {level}".encode())
     digest.update(tokenizer.backend_tokenizer.to_str().encode())
     for name, weight in sorted(model.encoder.state_dict().items()):
         digest.update(name.encode())
         digest.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    for batch in dataset.iter(1000):
+    for batch in sentences.iter(1000):
         digest.update(repr(batch).encode())
     return digest.hexdigest()

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 from torch import nn
+from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from ..encoders.modeling_gru import run_both_ways
@@ -20,6 +21,7 @@ from ..modeling.players import MaskPredictor, pool
 from ..modeling.selection import Marks, single_units
 from ..text.base import check_tokenizer
 from ..text.encoders import build_encoder, count_positions, load_encoder, load_weights
+from ..text.segmentation import SEGMENTERS
 from .configuration_sentences import SentenceRationaleConfig
 from .encoding import SentenceCollator, SentenceReader, encode_documents
 
@@ -35,7 +37,7 @@ class SentenceLayer(nn.Module):
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
         """States (batch, sentences, hidden) of vectors (batch, sentences, width), each on its own."""
-        return torch.nn.functional.gelu(self.dense(self.dropout(self.norm(vectors))))
+        return F.gelu(self.dense(self.dropout(self.norm(vectors))))
 
 
 class SentenceExtractor(nn.Module):
@@ -79,7 +81,7 @@ class SentenceRationaleForSequenceClassification(RationalePreTrainedModel):
     sequence of the vectors. The predictor reads the selected ones, so that its decision depends on nothing else. With
     a frozen encoder the vectors are computed once, and training takes minutes on a CPU.
 
-    All methods but PLMR, which splits a transformer by depth, can train it.
+    All methods but PLMR, which splits a transformer by depth, and NIR, which replaces words, can train it.
 
     Args:
         config ([`SentenceRationaleConfig`]): the configuration. The model has fresh weights. For a pretrained encoder,
@@ -92,6 +94,11 @@ class SentenceRationaleForSequenceClassification(RationalePreTrainedModel):
 
     def __init__(self, config: SentenceRationaleConfig):
         super().__init__(config)
+        if config.encoder_config is None:
+            raise ValueError(
+                "A SentenceRationaleConfig needs encoder_config. To start from an encoder, use "
+                "SentenceRationaleForSequenceClassification.from_encoder_pretrained(path_or_hub_id)."
+            )
         self.num_labels = config.num_labels
         self.encoder = build_encoder(config.encoder_config)
         self.extractor = SentenceExtractor(config)
@@ -114,7 +121,9 @@ class SentenceRationaleForSequenceClassification(RationalePreTrainedModel):
         Raises:
             OSError: if the encoder does not exist.
             StrictDataclassError: if a field is out of range.
+            TypeError: if the config has no such field.
         """
+        cls.check_fields(kwargs)
         source = load_encoder(encoder)
         model = cls(cls.config_class(encoder_config=copy.deepcopy(source.config), **kwargs))
         load_weights(model.encoder, source)
@@ -135,6 +144,13 @@ class SentenceRationaleForSequenceClassification(RationalePreTrainedModel):
     @property
     def reader(self) -> SentenceLayer:
         return self.extractor.layer if self.predictor.encoder is None else self.predictor.encoder
+
+    def level(self, level: str | None = None) -> str:
+        """`level`, or that of the model. Raises `ValueError` if its units have no vectors."""
+        level = level or self.config.selection_level
+        if level not in SEGMENTERS:
+            raise ValueError(f"A model of sentences selects by {' or '.join(SEGMENTERS)}, but the level is {level!r}")
+        return level
 
     @property
     def sentence_length(self) -> int | None:
@@ -190,22 +206,24 @@ class SentenceRationaleForSequenceClassification(RationalePreTrainedModel):
         self.check_labels(labels, len(given))
         if vectors is None:
             tokens = input_ids[real]
-            encoded = self.encode_sentences(tokens, (tokens != self.config.encoder_config.pad_token_id).long())
+            encoded = self.encode_sentences(tokens.clamp_min(0), (tokens >= 0).long())
             vectors = encoded.new_zeros(*real.shape, encoded.shape[-1]).masked_scatter(real.unsqueeze(-1), encoded)
-        marks = None
-        if sentence_ids is not None:
-            words = torch.arange(sentence_ids.shape[1], device=sentence_ids.device).expand_as(sentence_ids)
-            marks = Marks(sentence_ids.clamp_min(0), words.masked_fill(sentence_ids < 0, -1))
         return RationaleInputs(
             features={"vectors": vectors},
             real=real.long(),
             units=single_units(real, sizes),
             context=torch.zeros_like(real, dtype=vectors.dtype),
-            marks=marks,
+            marks=self.marks(sentence_ids),
             labels=labels,
             columns=columns or {},
             options={},
         )
+
+    def marks(self, sentence_ids: torch.LongTensor | None = None, **inputs) -> Marks | None:
+        if sentence_ids is None:
+            return None
+        words = torch.arange(sentence_ids.shape[1], device=sentence_ids.device).expand_as(sentence_ids)
+        return Marks(sentence_ids.clamp_min(0), words.masked_fill(sentence_ids < 0, -1))
 
     def forward(
         self,
@@ -221,7 +239,8 @@ class SentenceRationaleForSequenceClassification(RationalePreTrainedModel):
         Args:
             vectors (`torch.FloatTensor` of shape `(batch, sentences, width)`, *optional*): the vectors of the
                 sentences.
-            input_ids (`torch.LongTensor` of shape `(batch, sentences, tokens)`, *optional*): their tokens instead.
+            input_ids (`torch.LongTensor` of shape `(batch, sentences, tokens)`, *optional*): their tokens instead, -1
+                at padding.
             sizes (`torch.LongTensor` of shape `(batch, sentences)`, *optional*): the number of words of each sentence,
                 0 at padding.
             sentence_ids (`torch.LongTensor` of shape `(batch, words)`, *optional*): the sentence of each word, -1 at
@@ -238,14 +257,19 @@ class SentenceRationaleForSequenceClassification(RationalePreTrainedModel):
     # --- Datasets ----------------------------------------------------------------------------------------------------
 
     def encode_dataset(
-        self, dataset: Dataset, processing_class: Any, max_length: int | None = None, columns: tuple[str, ...] = ()
+        self,
+        dataset: Dataset,
+        processing_class: Any,
+        max_length: int | None = None,
+        columns: tuple[str, ...] = (),
+        level: str | None = None,
     ) -> Dataset:
         if max_length is not None:
             raise ValueError("A model of sentences reads texts of any length and cuts none. Leave max_length out.")
-        return encode_documents(self, dataset, check_tokenizer(processing_class), columns)
+        return encode_documents(self, dataset, check_tokenizer(processing_class), columns, level)
 
     def data_collator(self, processing_class: Any, columns: tuple[str, ...] = ()) -> Callable:
-        return SentenceCollator(check_tokenizer(processing_class).pad_token_id, columns)
+        return SentenceCollator(columns)
 
     def is_encoded(self, dataset: Dataset) -> bool:
         return "sizes" in dataset.column_names

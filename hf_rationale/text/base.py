@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import fields
 from typing import Any
 
 import torch
@@ -14,9 +13,8 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
 from ..modeling.base import Objective, RationalePreTrainedModel, is_readable
-from ..modeling.configuration import MOVED_TO_TRAINING_ARGUMENTS
 from ..modeling.outputs import RationaleClassifierOutput, RationaleInputs
-from ..modeling.selection import Units, grouped_units, marks_of_positions, single_units
+from ..modeling.selection import Marks, Units, grouped_units, marks_of_positions, single_units
 from .attention import make_maskable, supports_masked_attention
 from .collator import RationaleDataCollator
 from .encoder_traits import traits_of
@@ -182,11 +180,14 @@ class RationaleTextModel(RationalePreTrainedModel):
             units=self._units(selectable, word_ids, unit_ids),
             # What comes before the first selectable token. A closing [SEP] would tell how long the text is.
             context=(real & (selectable.long().cumsum(1) == 0)).to(self.dtype),
-            marks=None if word_ids is None else marks_of_positions(word_ids),
+            marks=self.marks(word_ids),
             labels=labels,
             columns=columns or {},
             options={},
         )
+
+    def marks(self, word_ids: torch.LongTensor | None = None, **inputs) -> Marks | None:
+        return None if word_ids is None else marks_of_positions(word_ids)
 
     def _units(
         self, selectable: torch.BoolTensor, word_ids: torch.LongTensor | None, unit_ids: torch.LongTensor | None
@@ -281,11 +282,7 @@ class RationaleTextModel(RationalePreTrainedModel):
     @classmethod
     def _config_fields(cls, encoder, config: PreTrainedConfig, tokenizer, given: dict[str, Any]) -> dict[str, Any]:
         """`given`, and the fields that follow from the encoder. Raises `TypeError` if the config lacks a field."""
-        known = {field.name for field in fields(cls.config_class)} | {"num_labels"}
-        if unknown := sorted(set(given) - known):
-            moved = sorted(set(unknown) & set(MOVED_TO_TRAINING_ARGUMENTS))
-            hint = f" {', '.join(moved)}: pass these to the training arguments." if moved else ""
-            raise TypeError(f"{cls.config_class.__name__} has no field {', '.join(unknown)}.{hint}")
+        cls.check_fields(given)
         found = {"pad_token_id": getattr(config, "pad_token_id", None)}
         if "special_token_ids" not in given:
             found["special_token_ids"] = find_special_token_ids(encoder, config, tokenizer)

@@ -3,7 +3,6 @@
 # No `from __future__ import annotations` here: `@strict` checks no type that is written as a string.
 
 from huggingface_hub.dataclasses import strict
-from transformers import CONFIG_MAPPING
 
 from ..modeling.configuration import RationaleBaseConfig
 from .segmentation import LEVELS
@@ -37,12 +36,8 @@ class RationaleTextConfig(RationaleBaseConfig):
     def __post_init__(self, **kwargs):
         for key in self.sub_configs:
             value = getattr(self, key)
-            if isinstance(value, dict):
-                model_type = value.get("model_type")
-                model_type = RENAMED_MODEL_TYPES.get(model_type, model_type)
-                if model_type not in CONFIG_MAPPING:
-                    raise ValueError(f"{key} has an unknown model_type: {model_type!r}")
-                setattr(self, key, CONFIG_MAPPING[model_type](**{**value, "model_type": model_type}))
+            if isinstance(value, dict) and (model_type := value.get("model_type")) in RENAMED_MODEL_TYPES:
+                setattr(self, key, {**value, "model_type": RENAMED_MODEL_TYPES[model_type]})
         super().__post_init__(**kwargs)
 
     def validate_selection_level(self):

@@ -76,39 +76,25 @@ class TokenReader:
     Args:
         tokenizer: a fast tokenizer. It is not changed.
         unit_level: gives the level of the units that the model needs for the one that is asked for.
-        max_length (*optional*): cut texts to this number of tokens.
     """
 
     joins = True  # neighbouring tokens make one span
 
-    def __init__(
-        self,
-        tokenizer: PreTrainedTokenizerBase,
-        unit_level: Callable[[str | None], str | None],
-        max_length: int | None = None,
-    ):
-        self.unit_level = unit_level
-        self.single, self.pair = (TextEncoder(tokenizer, max_length, pairs) for pairs in (False, True))
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, unit_level: Callable[[str | None], str | None]):
+        self.unit_level, self.encoder = unit_level, TextEncoder(tokenizer)
 
     def __call__(
         self, text: str, query: str | None = None, level: str | None = None, segment: Segmenter | None = None
     ) -> dict[str, Any]:
-        """The model's inputs, and of every position: `offsets`, its characters, and `content`, whether it has any.
-        `truncated` says whether the text was cut."""
-        encoder = self.single if query is None else self.pair
-        encoding = encoder([text], None if query is None else [query])[0]
+        """The model's inputs, and of every position: `offsets`, its characters, and `content`, whether it has any."""
+        encoding = self.encoder([text], None if query is None else [query])[0]
         word_ids = _word_ids(encoding, int(query is not None))
-        if truncated := bool(encoding.overflowing):
-            logger.warning_once(
-                f"A text is longer than the {encoder.max_length} tokens that the model can read, so its end is cut "
-                "off. Its result contains 'truncated': True."
-            )
-        inputs = encoder.model_inputs(encoding) | {"word_ids": word_ids}
+        inputs = self.encoder.model_inputs(encoding) | {"word_ids": word_ids}
         level = self.unit_level(level)
         if level is not None or segment is not None:
             inputs["unit_ids"] = unit_ids(encoding, word_ids, text, level, segment)
         inputs |= {"offsets": encoding.offsets, "content": [int(word >= 0) for word in word_ids]}
-        return {name: torch.tensor([values]) for name, values in inputs.items()} | {"truncated": truncated}
+        return {name: torch.tensor([values]) for name, values in inputs.items()}
 
 
 def encode_rationale_dataset(
@@ -162,12 +148,9 @@ def encode_rationale_dataset(
 
     def encode(batch: dict[str, list], rows: list[int]) -> dict[str, list]:
         texts = batch[source]
-        for row, text in zip(rows, texts, strict=True):
-            words = [text] if isinstance(text, str) else text or []
-            if not all(isinstance(word, str) for word in words):
-                raise ValueError(f"Row {row} of the dataset has words that are not strings.")
-            if not any(word.strip() for word in words):
-                raise ValueError(f"Row {row} of the dataset is blank. Remove it.")
+        known = batch.get("sentence_ids") or [None] * len(rows)
+        for row, text, sentence_ids in zip(rows, texts, known, strict=True):
+            check_words(row, [text] if isinstance(text, str) else text or [], sentence_ids)
         segments = [texts, batch["query"]] if pairs else [texts]  # the query is the first segment of the encoding
         if source == "tokens":
             # As running text, as in the pipeline: word by word, a byte-level tokenizer would not see the blanks.
@@ -190,7 +173,7 @@ def encode_rationale_dataset(
                     encoded["word_ids"],
                     segments[0],
                     texts if source == "tokens" else [None] * len(rows),
-                    batch.get("sentence_ids") or [None] * len(rows),
+                    known,
                     strict=True,
                 )
             ]
@@ -206,7 +189,7 @@ def encode_rationale_dataset(
                 for whole in encodings
             ]
         encoded["rationale"] = [
-            _checked_rationale(row, rationale, count)
+            checked_rationale(row, rationale, count)
             for row, rationale, count in zip(rows, batch.get("rationale") or [None] * len(rows), counts, strict=True)
         ]
         return encoded | {name: batch[name] for name in columns}
@@ -265,7 +248,18 @@ def unit_ids(
     return [-1 if word < 0 else units[word] for word in word_ids]
 
 
-def _checked_rationale(row: int, rationale: list[int] | None, count: int) -> list[int]:
+def check_words(row: int, words: list[str], sentence_ids: list[int] | None = None):
+    """Raises `ValueError` if the words of a row are blank or no strings, or if `sentence_ids` do not fit them."""
+    if not all(isinstance(word, str) for word in words):
+        raise ValueError(f"Row {row} of the dataset has words that are not strings.")
+    if not any(word.strip() for word in words):
+        raise ValueError(f"Row {row} of the dataset is blank. Remove it.")
+    if sentence_ids is not None and len(sentence_ids) != len(words):
+        raise ValueError(f"Row {row} of the dataset has {len(sentence_ids)} sentence_ids for {len(words)} words.")
+
+
+def checked_rationale(row: int, rationale: list[int] | None, count: int) -> list[int]:
+    """The marks of a row, -1 if nobody marked it. Raises `ValueError` if they are not 0 or 1 for `count` words."""
     if rationale is None:
         return [UNMARKED] * count
     if len(rationale) != count or not set(rationale) <= {0, 1}:

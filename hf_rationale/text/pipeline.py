@@ -68,8 +68,8 @@ class RationaleClassificationPipeline(Pipeline):
         Returns:
             for every text a dict: `label`, its probability `score`, `rationale` (spans in the order of the text, with
             exact character offsets, `text[start:end] == span["text"]`, and the mean score of their tokens), `sparsity`
-            (the share of the words that is selected) and `truncated` (whether the end of the text was cut off, because
-            it is longer than the model can read). With `top_k` a list of such dicts, which share the rationale. A
+            (the share of the words that is selected) and `truncated` (`False`, because texts of any length are read
+            as a whole). With `top_k` a list of such dicts, which share the rationale. A
             pair's offsets are into its document.
 
         Raises:
@@ -116,7 +116,7 @@ class RationaleClassificationPipeline(Pipeline):
         return {**self._read(text, query, rationale_level, segment), "text": text}
 
     def _forward(self, model_inputs: dict[str, Any], **budget) -> dict[str, Any]:
-        kept = {name: model_inputs.pop(name) for name in ("offsets", "content", "text", "truncated")}
+        kept = {name: model_inputs.pop(name) for name in ("offsets", "content", "text")}
         output, units = self.model(**model_inputs, **budget), self.model.prepare(**model_inputs).units
         return {
             "logits": output.logits,
@@ -137,7 +137,7 @@ class RationaleClassificationPipeline(Pipeline):
                 self._read.joins,
             ),
             "sparsity": round(outputs["sparsity"][0].item(), 6),
-            "truncated": bool(outputs["truncated"]),
+            "truncated": False,
         }
         probabilities = outputs["logits"][0].float().softmax(-1)
         best = probabilities.topk(min(top_k or 1, len(probabilities)))

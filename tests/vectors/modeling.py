@@ -98,11 +98,14 @@ class RationaleForVectorsClassification(RationalePreTrainedModel):
             real=selectable.long(),
             units=single_units(selectable, edges=no_edges),
             context=torch.zeros_like(selectable, dtype=inputs.dtype),
-            marks=marks_of_positions(vector_ids),
+            marks=self.marks(vector_ids),
             labels=labels,
             columns=columns or {},
             options={},
         )
+
+    def marks(self, vector_ids, **inputs):
+        return marks_of_positions(vector_ids)
 
     def forward(self, inputs, vector_ids=None, labels=None, columns=None, **options):
         return self.rationalize(self.prepare(inputs, vector_ids, labels, columns), **options)
