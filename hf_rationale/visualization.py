@@ -135,6 +135,21 @@ def render_ansi(text: str | Mapping[str, str], result: Mapping | Sequence[Mappin
     return "".join(rendered)
 
 
+def spans_of_words(tokens: Sequence[str], marks: Sequence[int]) -> list[tuple[int, int]]:
+    """The spans `(start, end)` of the words with mark 1, in characters of the `tokens` joined by blanks. Neighbouring
+    words form one span."""
+    spans: list[tuple[int, int]] = []
+    start, before = 0, 0
+    for token, mark in zip(tokens, marks, strict=True):
+        end = start + len(token)
+        if mark and before:
+            spans[-1] = (spans[-1][0], end)
+        elif mark:
+            spans.append((start, end))
+        start, before = end + 1, mark
+    return spans
+
+
 def render_html(
     texts: Sequence[str | Mapping[str, str]],
     results: Sequence[Mapping | Sequence[Mapping]],

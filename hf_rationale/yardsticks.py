@@ -71,7 +71,7 @@ def yardsticks(
             at least one unit is taken.
         train_dataset (*optional*): texts with labels, on which the linear model is trained. Without them there is
             none.
-        validation_dataset (*optional*): texts with labels, on which its regularization is chosen. By default 1.
+        validation_dataset (*optional*): texts with labels, on which its C is chosen. Without them, C is 1.
         keywords (*optional*): words near which the rationale is expected.
         levels (*optional*): the units to select.
         seed (*optional*): of the random selection.

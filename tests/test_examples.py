@@ -258,4 +258,4 @@ def test_quickstart(tmp_path):
     assert "rationale f1" in output and "random selection" in output
     page = (tmp_path / "out" / "rationales.html").read_text(encoding="utf-8")
     assert "Does it smell good?" in page
-    assert RationaleForSequenceClassification.from_pretrained(tmp_path / "out").config.sparsity == 0.15
+    assert RationaleForSequenceClassification.from_pretrained(tmp_path / "out").config.sparsity == 0.12

@@ -4,7 +4,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from hf_rationale.visualization import render_ansi, render_html
+from hf_rationale.visualization import render_ansi, render_html, spans_of_words
 
 
 TEXTS = {
@@ -220,6 +220,13 @@ def test_html_shows_the_result():
     assert page.titles == [["selected, score 0.90"]]
     assert "Selected and gold" not in page.shown
     assert [attrs["dir"] for tag, attrs in page.tags if attrs.get("class") == "text"] == ["auto"]
+
+
+def test_spans_of_words():
+    tokens = ["a", "fine", "nose", ",", "flat"]
+    spans = spans_of_words(tokens, [0, 1, 1, 0, 1])
+    assert [" ".join(tokens)[start:end] for start, end in spans] == ["fine nose", "flat"]
+    assert spans_of_words(tokens, [0] * 5) == []
 
 
 def test_html_optional_parts():

@@ -114,11 +114,11 @@ def encode_rationale_dataset(
             the text), `sentence_ids` (for `tokens`: the number of each word's sentence, if it is known), and `query`
             of the same type as the text: a first segment that is always read and never selected.
         tokenizer: a fast tokenizer. It is not changed.
-        max_length: cut texts to this number of tokens (of a pair, the second segment). A warning says how many were
-            cut. Words that are cut off cannot be selected, and marked words among them count as missed.
+        max_length: cut texts to this number of tokens. Of a pair, the second segment is cut. A warning says how many
+            were cut. Words that are cut off cannot be selected, and marked words among them count as missed.
         columns: further columns to keep, which a method's objective reads.
         level (*optional*): the units that are selected as a whole, one of `"token"`, `"word"`, `"clause"` and
-            `"sentence"`. By default they are left to the model.
+            `"sentence"`. By default there is no column `unit_ids`, and the model selects tokens or words.
         segment (*optional*): a function that finds the units of a text: the `[start, end)` spans of its characters, in
             order. It replaces the segmentation of `level`. For `tokens`, it is given the words joined by blanks.
 

@@ -68,13 +68,14 @@ class RationaleClassificationPipeline(Pipeline):
         Returns:
             for every text a dict: `label`, its probability `score`, `rationale` (spans in the order of the text, with
             exact character offsets, `text[start:end] == span["text"]`, and the mean score of their tokens), `sparsity`
-            (the share of the words that is selected) and `truncated` (`False`, because texts of any length are read
-            as a whole). With `top_k` a list of such dicts, which share the rationale. A
-            pair's offsets are into its document.
+            (the share of the words that is selected) and `truncated` (always `False`: texts of any length are read as
+            a whole). With `top_k` a list of such dicts, which share the rationale. The offsets of a pair count from
+            the start of its document.
 
         Raises:
-            TypeError, ValueError: naming the text, where one is no string, blank, or no valid Unicode. Lists are
-                checked as a whole before anything is computed.
+            TypeError: if a text is not a string.
+            ValueError: if a text is blank, or is not valid Unicode. Both errors name the text. Lists are checked as a
+                whole before anything is computed.
         """
         if isinstance(inputs, list):
             for index, text in enumerate(inputs):
