@@ -41,6 +41,7 @@ GRU = "--encoder gru --vectors {data}/glove/glove.6B.100d.txt.gz"
 # Eased by default: see examples/train.py.
 MINILM = "--encoder {minilm} --use_cpu"
 MPNET = "--encoder {mpnet} --use_cpu"
+SENTENCES = "--encoder sentences:{minilm} --use_cpu"
 BEER = f"--dataset beer --data_dir {{data}}/beer --sparsity 0.15 --max_length 256 --data_description '{RATEBEER}'"
 # Eases the start of training. It is ours, not the papers'.
 EASED = "--full_text_weight 1 --initial_sparsity 0.6"
@@ -52,10 +53,8 @@ MOVIES_GRU = (
     f"{GRU} {MOVIES} {EASED} --max_length 1024 --pooling mean --per_device_train_batch_size 16 --num_train_epochs 6 "
     """--learning_rate 3e-3 --learning_rate_mapping '{{"selector|classifier": 0.02}}'"""
 )
-HOTEL_GRU = (
-    f"{GRU} --dataset hotel --data_dir {{data}}/hotel --aspect cleanliness --sparsity 0.12 --max_length 256 {EASED} "
-    "--per_device_train_batch_size 32 --num_train_epochs 8"
-)
+HOTEL = "--dataset hotel --data_dir {data}/hotel --aspect cleanliness --sparsity 0.12 --max_length 256"
+HOTEL_GRU = f"{GRU} {HOTEL} {EASED} --per_device_train_batch_size 32 --num_train_epochs 8"
 # With 512 tokens, attention dropout alone would take most of the time on a CPU.
 MOVIES_MINILM = (
     f"{MINILM} {MOVIES} --max_length 512 --per_device_train_batch_size 8 --num_train_epochs 3 "
@@ -64,6 +63,11 @@ MOVIES_MINILM = (
 # Words first, read by sentences or clauses at last, when the predictor is tuned on them.
 UNITS = "--parts_first_ratio 0.8 --predictor_tuning_ratio 0.2 --sparsity_warmup_ratio 0.4 --num_train_epochs 10"
 BY_SENTENCE = f"{BEER_GRU} --selection_level sentence {UNITS}"
+DISTILLED = "--full_text_weight 1 --predictor_first_ratio 0.3 --distillation_weight 1"
+DISTILLED_UNITS = (
+    f"--per_device_train_batch_size 32 {DISTILLED} --parts_first_ratio 0.8 --predictor_tuning_ratio 0.2 "
+    "--num_train_epochs 10"
+)
 # The flags of examples/train.py for each corpus, without the method and the seed.
 CORPORA = {
     "tweets": f"{GRU} {TWEETS} --num_train_epochs 6",
@@ -82,10 +86,13 @@ CORPORA = {
     "beer-aroma-by-sentence": f"{BY_SENTENCE} --aspect aroma",
     "beer-palate-by-sentence": f"{BY_SENTENCE} --aspect palate",
     "hotel-cleanliness-by-clause": f"{HOTEL_GRU} --selection_level clause {UNITS}",
-    "movies-sentences": (
-        f"--encoder sentences:{{minilm}} --use_cpu {MOVIES} --full_text_weight 1 --learning_rate 5e-4 "
-        "--num_train_epochs 30"
-    ),
+    "tweets-distilled": f"{GRU} {TWEETS} {DISTILLED} --num_train_epochs 6",
+    "beer-appearance-distilled": f"{GRU} {BEER} --aspect appearance --selection_level sentence {DISTILLED_UNITS}",
+    "beer-aroma-distilled": f"{GRU} {BEER} --aspect aroma --selection_level sentence {DISTILLED_UNITS}",
+    "hotel-cleanliness-distilled": f"{GRU} {HOTEL} --selection_level clause {DISTILLED_UNITS}",
+    "movies-sentences": f"{SENTENCES} {MOVIES}",
+    # Without what train.py sets by default, to measure one thing after the other.
+    "movies-sentences-plain": f"{SENTENCES} {MOVIES} --predictor_first_ratio 0 --distillation_weight 0",
 }
 METHODS = ("rnp", "fr", "n2r", "n2r_mmi", "ver", "a2i", "fr+a2i", "n2r_mmi+ver")
 # PLMR splits an encoder by depth, which a GRU does not have.

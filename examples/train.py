@@ -61,12 +61,16 @@ PRETRAINED_DEFAULTS = {
     "full_text_weight": 1.0,
 }
 SENTENCES = "sentences:"  # before an encoder that gives one vector to each sentence
+# At first the predictor learns from random sentences, and the extractor from the predictor's gradients.
 SENTENCE_DEFAULTS = {
-    "learning_rate": 1e-3,
+    "learning_rate": 5e-4,
     "per_device_train_batch_size": 32,
     "per_device_eval_batch_size": 64,
-    "num_train_epochs": 20,
+    "num_train_epochs": 30,
     "max_grad_norm": 0.0,
+    "predictor_first_ratio": 0.3,
+    "distillation_weight": 1.0,
+    "full_text_weight": 1.0,
 }
 
 
