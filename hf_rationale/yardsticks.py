@@ -15,8 +15,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from datasets import Dataset
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
 
 from .metrics import rationale_scores
 from .modeling.selection import budget_mask, grouped_units
@@ -186,6 +184,10 @@ class LinearModel:
         for dataset in filter(None, (train, validation)):
             if missing := {"tokens", "label"} - set(dataset.column_names):
                 raise ValueError(f"The linear model needs the columns {sorted(missing)}: {dataset.column_names}")
+        # Here, because importing scikit-learn would take half of the time of importing this package.
+        from sklearn.feature_extraction.text import TfidfVectorizer
+        from sklearn.linear_model import LogisticRegression
+
         self.vectorizer = TfidfVectorizer(
             analyzer=lambda words: [word.lower() for word in words], sublinear_tf=True, min_df=min(3, len(train))
         )

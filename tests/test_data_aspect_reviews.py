@@ -120,13 +120,13 @@ def test_class_balance_is_exact(balance, positive):
 
 @pytest.mark.parametrize("strength", [0.0, 0.4, 1.0])
 def test_the_spurious_token_goes_with_the_label_outside_test_only(strength):
-    sizes = {"n_train": 3000, "n_validation": 3000, "n_test": 3000}
+    sizes = {"n_train": 1500, "n_validation": 1500, "n_test": 1500}
     dataset = load_rationale_dataset("aspect_reviews", spurious_strength=strength, **sizes)
     for split, expected in (("train", strength), ("validation", strength), ("test", 0.0)):
-        assert association(dataset[split]) == pytest.approx(expected, abs=0.06)
+        assert association(dataset[split]) == pytest.approx(expected, abs=0.08)
         assert all(SPURIOUS_TOKEN not in gold_words(row) for row in dataset[split])
     share = np.mean([SPURIOUS_TOKEN in tokens for tokens in dataset["test"]["tokens"]])
-    assert share == pytest.approx(0.5, abs=0.04)
+    assert share == pytest.approx(0.5, abs=0.05)
 
 
 def test_noise_is_the_share_of_distractors():

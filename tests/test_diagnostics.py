@@ -314,7 +314,7 @@ def test_change_is_the_share_of_both_selections(tmp_path, monkeypatch):
     assert (change.steps, change.non_overlap) == ([1], [pytest.approx((3 / 5 + 0) / 2)])
 
 
-@pytest.mark.parametrize("backbone", ["gru", "plmr"])
+@pytest.mark.parametrize("backbone", ["gru", pytest.param("plmr", marks=pytest.mark.slow)])
 def test_random_patterns_leave_the_model_and_know_less_than_the_text(tmp_path, backbone):
     trainer = make_trainer(tmp_path, "rnp", backbone, config={"sparsity": 0.2})
     model, tokenizer = trainer.model, trainer.processing_class
