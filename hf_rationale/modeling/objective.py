@@ -114,7 +114,7 @@ def compactness(mask: torch.Tensor, units: Units, sparsity: float, level: str = 
 def prior_divergence(probabilities: torch.Tensor, units: Units, sparsity: float) -> torch.Tensor:
     r"""
     KL(Bernoulli(p_i) || Bernoulli(s)), the mean over the units of each input by their weights, averaged over inputs
-    (the information constraint of GSAT, Miao et al. 2022, equation 9).
+    (the prior of GSAT, Miao et al., ICML 2022).
 
     Args:
         probabilities (`torch.FloatTensor` of shape `(batch, positions)`): p.
