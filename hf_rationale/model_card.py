@@ -236,7 +236,8 @@ def _hyperparameters(trainer: Trainer, config, args: RationaleTrainingArguments)
         "encoder": _encoder_name(config),
         "layers that extract": f"{config.split_layer} of {config.encoder_config.num_hidden_layers}" if split else None,
         "Dim-Reduction layers": f"{config.reduction_layers}, {config.sparsity_schedule} schedule" if split else None,
-        "masking / pooling": f"{getattr(config, 'masking', None)} / {config.pooling}",
+        "masking": getattr(config, "masking", None),
+        "pooling": config.pooling,
         "selected by": getattr(config, "selection_level", None),
         "sampler": config.sampler,
         "sparsity s": config.sparsity,
@@ -247,6 +248,10 @@ def _hyperparameters(trainer: Trainer, config, args: RationaleTrainingArguments)
         "match function h(x)": args.match_base and f"{args.match_base}^x",
         "decoding": config.decoding + (f", switch cost {config.switch_cost}" if config.switch_cost else ""),
         "parts of units first": f"{args.parts_first_ratio:.0%} of the steps" if args.parts_first_ratio else None,
+        "predictor first": f"{args.predictor_first_ratio:.0%} of the steps" if args.predictor_first_ratio else None,
+        "distillation weight": args.distillation_weight or None,
+        "weight of people's marks": args.marks_weight or None,
+        "predictor's rates": "scaled by s" if args.scale_predictor_rate else None,
         "predictor tuned last": f"{args.predictor_tuning_ratio:.0%} of the steps"
         if args.predictor_tuning_ratio
         else None,

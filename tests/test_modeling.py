@@ -359,7 +359,8 @@ class TestEveryModel:
             ({"rationale_top_k": 0}, lambda available, words: 0),
             ({"rationale_top_k": 3}, lambda available, words: min(3, available)),
         ):
-            mask = model(**batch, **budget).rationale_mask
+            output = model(**batch, **budget)
+            mask = output.rationale_mask
             for row, words in enumerate(batch["word_ids"]):
                 units = words if case.by_word else torch.arange(len(words))
                 available, count = len(units[words >= 0].unique()), len(words[words >= 0].unique())
@@ -367,7 +368,7 @@ class TestEveryModel:
                 if case.by_word or budget not in ({"rationale_ratio": 0.01}, {"rationale_ratio": 0.5}):
                     assert taken == wanted(available, count), (budget, row)
                 else:  # a token counts as the part of the word that it is, and is taken if half of it fits
-                    scores = model(**batch).rationale_scores[row]
+                    scores = output.rationale_scores[row]
                     places = [place for place in range(len(words)) if words[place] >= 0]
                     before, expected = 0.0, set()
                     for place in sorted(places, key=lambda place: -scores[place].item()):

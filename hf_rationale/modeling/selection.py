@@ -287,8 +287,8 @@ def budget_mask(
         ratio = torch.as_tensor(ratio, device=scores.device)
         weights = units.weights.gather(1, order)
         before = weights.cumsum(1) - weights
-        share = ratio * weights.sum(1, keepdim=True)
-        taken = (before + weights / 2 <= share) | (places == 0) & (ratio > 0)
+        share = ratio * weights.sum(1, keepdim=True) + 1e-5  # thirds of a word do not add up exactly
+        taken = ((before + weights / 2 <= share) | (places == 0)) & (ratio > 0)
     chosen = torch.zeros_like(units.first).scatter(1, order, taken) & units.first
     return units.spread(chosen).to(scores.dtype)
 
