@@ -114,13 +114,16 @@ def test_pushing_uploads_the_card(trainer):
     """The servers of the Hub are replaced by mocks, which get the folder that would be uploaded."""
     uploaded = {}
 
-    def upload_folder(self, *, folder_path, **kwargs):
+    def upload_folder(*args, folder_path, **kwargs):
         uploaded.update({path.name: path.read_bytes() for path in Path(folder_path).iterdir() if path.is_file()})
 
     repository = mock.Mock(repo_id="me/model")
     with (
         mock.patch("huggingface_hub.HfApi.create_repo", return_value=repository),
         mock.patch("huggingface_hub.HfApi.upload_folder", autospec=True, side_effect=upload_folder),
+        # Older releases of transformers have imported the functions themselves.
+        mock.patch("transformers.trainer.create_repo", return_value=repository, create=True),
+        mock.patch("transformers.trainer.upload_folder", side_effect=upload_folder, create=True),
     ):
         trainer.push_to_hub(license="apache-2.0")
     card = uploaded["README.md"].decode()

@@ -9,8 +9,10 @@ from dataclasses import fields
 
 import pytest
 import torch
+import transformers
 from common import CASES, CASES_BY_NAME, ENCODERS, FIRST_WORD, MAX_LENGTH, VOCAB_SIZE, ModelCase, random_texts
 from huggingface_hub.errors import StrictDataclassError
+from packaging.version import Version
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import (
@@ -553,7 +555,9 @@ def assert_initialised(name: str, parameter: nn.Parameter, model: PreTrainedMode
         assert values.std() > 0.3 * bound, name
     elif values.dim() > 1:
         assert 0.05 < values.std() < 2, name
-        if isinstance(owner, nn.Embedding) and owner.padding_idx is not None:
+        # Before 5.14, transformers fills the row of padding in ModernBERT. Padding is masked, so it is harmless.
+        filled = name.endswith("tok_embeddings.weight") and Version(transformers.__version__) < Version("5.14")
+        if isinstance(owner, nn.Embedding) and owner.padding_idx is not None and not filled:
             assert (values[owner.padding_idx] == 0).all(), name
     elif "norm" in name.lower() and name.endswith("weight"):
         assert (values == 1).all(), name
