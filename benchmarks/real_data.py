@@ -42,7 +42,8 @@ GRU = "--encoder gru --vectors {data}/glove/glove.6B.100d.txt.gz"
 MINILM = "--encoder {minilm} --use_cpu"
 MPNET = "--encoder {mpnet} --use_cpu"
 SENTENCES = "--encoder sentences:{minilm} --use_cpu"
-BEER = f"--dataset beer --data_dir {{data}}/beer --sparsity 0.15 --max_length 256 --data_description '{RATEBEER}'"
+BEER_DATA = f"--dataset beer --data_dir {{data}}/beer --data_description '{RATEBEER}'"
+BEER = f"{BEER_DATA} --sparsity 0.15 --max_length 256"
 # Eases the start of training. It is ours, not the papers'.
 EASED = "--full_text_weight 1 --initial_sparsity 0.6"
 TWEETS = "--dataset tweets --data_dir {data}/tweets --sparsity 0.35"
@@ -53,7 +54,8 @@ MOVIES_GRU = (
     f"{GRU} {MOVIES} {EASED} --max_length 1024 --pooling mean --per_device_train_batch_size 16 --num_train_epochs 6 "
     """--learning_rate 3e-3 --learning_rate_mapping '{{"selector|classifier": 0.02}}'"""
 )
-HOTEL = "--dataset hotel --data_dir {data}/hotel --aspect cleanliness --sparsity 0.12 --max_length 256"
+HOTEL_DATA = "--dataset hotel --data_dir {data}/hotel --aspect cleanliness"
+HOTEL = f"{HOTEL_DATA} --sparsity 0.12 --max_length 256"
 HOTEL_GRU = f"{GRU} {HOTEL} {EASED} --per_device_train_batch_size 32 --num_train_epochs 8"
 # With 512 tokens, attention dropout alone would take most of the time on a CPU.
 MOVIES_MINILM = (
@@ -90,6 +92,12 @@ CORPORA = {
     "beer-appearance-distilled": f"{GRU} {BEER} --aspect appearance --selection_level sentence {DISTILLED_UNITS}",
     "beer-aroma-distilled": f"{GRU} {BEER} --aspect aroma --selection_level sentence {DISTILLED_UNITS}",
     "hotel-cleanliness-distilled": f"{GRU} {HOTEL} --selection_level clause {DISTILLED_UNITS}",
+    # Whole sentences are selected, so that the share is larger than what is asked for.
+    "beer-appearance-sentences": f"{SENTENCES} {BEER_DATA} --aspect appearance --sparsity 0.13",
+    "beer-aroma-sentences": f"{SENTENCES} {BEER_DATA} --aspect aroma --sparsity 0.13",
+    "beer-palate-sentences": f"{SENTENCES} {BEER_DATA} --aspect palate --sparsity 0.13",
+    "hotel-cleanliness-clauses": f"{SENTENCES} {HOTEL_DATA} --selection_level clause --sparsity 0.12",
+    "tweets-clauses": f"{SENTENCES} --dataset tweets --data_dir {{data}}/tweets --selection_level clause --sparsity 0.2",
     "movies-sentences": f"{SENTENCES} {MOVIES}",
     # Without what train.py sets by default, to measure one thing after the other.
     "movies-sentences-plain": f"{SENTENCES} {MOVIES} --predictor_first_ratio 0 --distillation_weight 0",

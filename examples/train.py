@@ -13,9 +13,10 @@ import os
 import random
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset
-from transformers import AutoModel, AutoTokenizer, HfArgumentParser, PreTrainedModel, set_seed
+from transformers import AutoConfig, AutoModel, AutoTokenizer, HfArgumentParser, PreTrainedModel, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from hf_rationale import (
@@ -27,6 +28,7 @@ from hf_rationale import (
     RationaleForSequenceClassification,
     RationaleTrainer,
     RationaleTrainingArguments,
+    SentenceRationaleConfig,
     SentenceRationaleForSequenceClassification,
     compose,
     evaluate_rationales,
@@ -34,6 +36,7 @@ from hf_rationale import (
     word_level_tokenizer,
 )
 from hf_rationale.data import CORPORA
+from hf_rationale.yardsticks import weak_marks
 
 
 logger = logging.getLogger("hf_rationale.train")
@@ -72,6 +75,12 @@ SENTENCE_DEFAULTS = {
     "distillation_weight": 1.0,
     "full_text_weight": 1.0,
 }
+# The flags that are fields of the model's configuration.
+MODEL_OPTIONS = tuple(
+    ["sparsity", "sparsity_weight", "coherence_weight", "sparsity_level", "selection_level", "masking", "pooling"]
+)
+# What only makes the start of a new model easy. The weights of a finished model (`--model`) do not need it.
+START_DEFAULTS = ("initial_sparsity", "predictor_first_ratio", "distillation_weight")
 
 
 @dataclass
@@ -85,6 +94,13 @@ class ScriptArguments:
         metadata={
             "help": "gru, a folder or Hub id of a transformers encoder, or sentences: and one of these, for documents "
             "of any length as sequences of sentences."
+        },
+    )
+    model: str | None = field(
+        default=None,
+        metadata={
+            "help": "Instead of an encoder: the folder or Hub id of a model of this package, from whose weights training "
+            "starts. Its settings stay, except those that are given here."
         },
     )
     encoder_config: str = field(
@@ -111,11 +127,26 @@ class ScriptArguments:
     marked_texts: int | None = field(
         default=None, metadata={"help": "With marks_weight: the number of training texts whose marks are used."}
     )
-    sparsity: float = field(default=0.2, metadata={"help": "Share of the words to select."})
-    sparsity_weight: float = field(default=10.0, metadata={"help": "λ1, the weight of compactness."})
-    coherence_weight: float = field(default=1.0, metadata={"help": "λ2, the weight of coherence."})
-    sparsity_level: str = field(default="example", metadata={"help": "example or batch."})
-    selection_level: str = field(default="word", metadata={"help": "token, word, clause or sentence."})
+    weak_marks: str | None = field(
+        default=None,
+        metadata={
+            "help": "With marks_weight: a yardstick that marks the training texts instead of people, such as "
+            "first_clause, overlap_sentence, linear_word or keywords_sentence."
+        },
+    )
+    keywords: list[str] = field(default_factory=list, metadata={"help": "The words of the yardstick keywords."})
+    sparsity: float | None = field(default=None, metadata={"help": "Share of the words to select (default: 0.2)."})
+    sparsity_weight: float | None = field(
+        default=None, metadata={"help": "λ1, the weight of compactness (default: 10)."}
+    )
+    coherence_weight: float | None = field(
+        default=None, metadata={"help": "λ2, the weight of coherence (default: 1)."}
+    )
+    sparsity_level: str | None = field(default=None, metadata={"help": "example (default), batch or unit."})
+    selection_level: str | None = field(
+        default=None,
+        metadata={"help": "token, word (default), clause or sentence (default with sentences: before the encoder)."},
+    )
     masking: str | None = field(default=None, metadata={"help": "attention or zero; plmr has only attention."})
     pooling: str | None = field(default=None, metadata={"help": "mean, max or cls."})
     model_config: str = field(
@@ -140,16 +171,11 @@ def parse_arguments() -> tuple[ScriptArguments, RationaleTrainingArguments]:
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)  # the flags depend on the method
     first.add_argument("--method", default="rnp")
     first.add_argument("--encoder", default="gru")
+    first.add_argument("--model")
     given, _ = first.parse_known_args()
     method = trainer_of(given.method)
     parser = HfArgumentParser((ScriptArguments, method.arguments_class))
-    if given.encoder.startswith(SENTENCES):
-        defaults = dict(SENTENCE_DEFAULTS)
-    else:
-        defaults = dict(GRU_DEFAULTS if given.encoder == "gru" else PRETRAINED_DEFAULTS)
-    if issubclass(method, PLMRTrainer):
-        defaults.pop("full_text_weight", None)  # the method has its own
-    parser.set_defaults(**defaults)
+    parser.set_defaults(**defaults_of(method, given.encoder, given.model))
     if not parser.parse_args().output_dir:
         raise SystemExit("Pass --output_dir, the folder of the model.")
     script, training = parser.parse_args_into_dataclasses()
@@ -159,6 +185,23 @@ def parse_arguments() -> tuple[ScriptArguments, RationaleTrainingArguments]:
         except (TypeError, ValueError):
             raise SystemExit(f"--{name} must be a JSON object, but is {getattr(script, name)}") from None
     return script, training
+
+
+def defaults_of(method: type[RationaleTrainer], encoder: str, model: str | None) -> dict[str, Any]:
+    """The training arguments that suit an encoder, or a finished model."""
+    if model is not None:
+        config = AutoConfig.from_pretrained(model)
+        over_gru = any(isinstance(getattr(config, name), GruConfig) for name in config.sub_configs)
+        encoder = SENTENCES if isinstance(config, SentenceRationaleConfig) else "gru" if over_gru else model
+    if encoder.startswith(SENTENCES):
+        defaults = dict(SENTENCE_DEFAULTS)
+    else:
+        defaults = dict(GRU_DEFAULTS if encoder == "gru" else PRETRAINED_DEFAULTS)
+    if model is not None:
+        defaults = {name: value for name, value in defaults.items() if name not in START_DEFAULTS}
+    if issubclass(method, PLMRTrainer):
+        defaults.pop("full_text_weight", None)  # the method has its own
+    return defaults
 
 
 def find_vectors(script: ScriptArguments) -> Path | None:
@@ -181,7 +224,9 @@ def keep_marks(dataset: Dataset, count: int, seed: int) -> Dataset:
 
 
 def build_encoder(script: ScriptArguments, train_dataset):
-    """The encoder (a name, or a model) and its tokenizer."""
+    """The encoder (a name, or a model; none with `--model`) and its tokenizer."""
+    if script.model is not None:
+        return None, AutoTokenizer.from_pretrained(script.model)
     if script.encoder != "gru":
         name = encoder = script.encoder.removeprefix(SENTENCES)
         if script.encoder_config:
@@ -201,26 +246,22 @@ def build_encoder(script: ScriptArguments, train_dataset):
 
 def build_model(script: ScriptArguments, method: type[RationaleTrainer], encoder, **names) -> PreTrainedModel:
     """The model that the method trains."""
-    options = {
-        name: getattr(script, name)
-        for name in ("sparsity", "sparsity_weight", "coherence_weight", "sparsity_level", "selection_level", "pooling")
-    }
+    given = {name: getattr(script, name) for name in MODEL_OPTIONS if getattr(script, name) is not None}
+    given |= script.model_config
+    if script.model is not None:
+        names.pop("tokenizer")
+        return RationaleForSequenceClassification.from_pretrained(script.model, **names, **given)
     if script.encoder.startswith(SENTENCES):
         if issubclass(method, PLMRTrainer):
             raise SystemExit("plmr splits a transformer by depth. Leave sentences: out, or choose another method.")
-        model_class = SentenceRationaleForSequenceClassification
-        if options["selection_level"] not in ("clause", "sentence"):
-            options["selection_level"] = "sentence"
-        options |= method.model_options
+        model_class, options = SentenceRationaleForSequenceClassification, method.model_options
     elif issubclass(method, PLMRTrainer):
-        model_class = PlmrForSequenceClassification
+        model_class, options = PlmrForSequenceClassification, {"selection_level": "word"}
     else:
+        tied = script.encoder == "gru" and encoder.config.freeze_embeddings
+        options = {"selection_level": "word", "tie_word_embeddings": tied, **method.model_options}
         model_class = RationaleForSequenceClassification
-        options["tie_word_embeddings"] = script.encoder == "gru" and encoder.config.freeze_embeddings
-        options |= method.model_options
-    if script.masking is not None:
-        options["masking"] = script.masking
-    return model_class.from_encoder_pretrained(encoder, **names, **options | script.model_config)
+    return model_class.from_encoder_pretrained(encoder, **names, **options | given)
 
 
 def main():
@@ -248,6 +289,16 @@ def main():
         id2label=dict(enumerate(names)),
         label2id={name: index for index, name in enumerate(names)},
     )
+
+    if script.weak_marks is not None:
+        dataset["train"] = weak_marks(
+            dataset["train"],
+            script.weak_marks,
+            model.config.sparsity,
+            validation_dataset=dataset["validation"],
+            keywords=script.keywords,
+        )
+        dataset["train"].info.description += f" The training texts are marked by {script.weak_marks}, not by people."
 
     trainer = method(
         model=model,

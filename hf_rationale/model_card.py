@@ -250,7 +250,7 @@ def _hyperparameters(trainer: Trainer, config, args: RationaleTrainingArguments)
         "parts of units first": f"{args.parts_first_ratio:.0%} of the steps" if args.parts_first_ratio else None,
         "predictor first": f"{args.predictor_first_ratio:.0%} of the steps" if args.predictor_first_ratio else None,
         "distillation weight": args.distillation_weight or None,
-        "weight of people's marks": args.marks_weight or None,
+        "weight of the marks": args.marks_weight or None,
         "predictor's rates": "scaled by s" if args.scale_predictor_rate else None,
         "predictor tuned last": f"{args.predictor_tuning_ratio:.0%} of the steps"
         if args.predictor_tuning_ratio

@@ -33,6 +33,13 @@ class Yardstick(NamedTuple):
     scores: list[np.ndarray]  # (words,) each: how much a word of a text speaks for being selected
     join: Joined  # the score of a unit, of the scores of its words
 
+    def select(self, dataset: Dataset, units: Sequence[Sequence[int]], sparsity: float) -> list[np.ndarray]:
+        """The mask (words,) of every text."""
+        return [
+            select([word.lower() for word in words], scores, numbers, sparsity, self.join)
+            for words, scores, numbers in zip(dataset["tokens"], self.scores, units, strict=True)
+        ]
+
 
 def largest(scores: np.ndarray, words: Sequence[str]) -> float:
     """The largest score."""
@@ -89,41 +96,81 @@ def yardsticks(
     dataset = dataset.filter(lambda marks: marks is not None, input_columns="rationale")
     if not len(dataset):
         raise ValueError("Nobody marked a rationale in this dataset.")
+    found, accuracy = _find(dataset, train_dataset, validation_dataset, keywords, seed)
+    results: dict[str, dict[str, float]] = {}
+    for level in levels:
+        units = _units(dataset, level)
+        for name, yardstick in found.items():
+            masks = yardstick.select(dataset, units, sparsity)
+            results[f"{name}_{level}"] = _scores(masks, dataset["rationale"])
+            if name == "linear" and accuracy is not None:
+                results[f"{name}_{level}"]["accuracy"] = accuracy
+    return results
+
+
+def weak_marks(
+    dataset: Dataset,
+    yardstick: str,
+    sparsity: float,
+    *,
+    validation_dataset: Dataset | None = None,
+    keywords: Iterable[str] = (),
+) -> Dataset:
+    r"""
+    A training set in which a yardstick has marked the rationales, for training with `marks_weight`: the extractor then
+    starts from what is known of the place of the rationale.
+
+    Args:
+        dataset: texts with the column `tokens`; `label` for the linear model, and `query` for the overlap.
+        yardstick (`str`): a name and a level, such as `"first_clause"` or `"overlap_sentence"`.
+        sparsity (`float`): the share of the words of each text to mark, as of [`yardsticks`].
+        validation_dataset (*optional*): as of [`yardsticks`].
+        keywords (*optional*): as of [`yardsticks`].
+
+    Returns:
+        the dataset with a new column `rationale`.
+
+    Raises:
+        ValueError: if there is no such yardstick for this dataset.
+    """
+    name, _, level = yardstick.rpartition("_")
+    labelled = dataset if name == "linear" else None
+    found, _ = _find(dataset, labelled, validation_dataset, keywords, seed=0)
+    if name not in found or level not in LEVELS[1:]:
+        raise ValueError(
+            f"There is no yardstick {yardstick!r} for this dataset. There are {', '.join(found)}, each followed by "
+            f"{' or '.join(f'_{level}' for level in LEVELS[1:])}."
+        )
+    masks = found[name].select(dataset, _units(dataset, level), sparsity)
+    columns = [column for column in dataset.column_names if column != "rationale"]
+    return dataset.select_columns(columns).add_column("rationale", [mask.tolist() for mask in masks])
+
+
+def _find(
+    dataset: Dataset, train: Dataset | None, validation: Dataset | None, keywords: Iterable[str], seed: int
+) -> tuple[dict[str, Yardstick], float | None]:
+    """The yardsticks for the texts of a dataset, and the accuracy of the linear model."""
     texts = [[word.lower() for word in words] for words in dataset["tokens"]]
-    known = dataset["sentence_ids"] if "sentence_ids" in dataset.column_names else [None] * len(texts)
     accuracy = None
     found = position_yardsticks(texts, seed)
-    if train_dataset is not None:
-        model = LinearModel(train_dataset, validation_dataset)
+    if train is not None:
+        model = LinearModel(train, validation)
         predicted, scores = model.explain(texts)
         found["linear"] = Yardstick(scores, summed)
         if "label" in dataset.column_names:
             accuracy = float((predicted == np.array(dataset["label"])).mean())
     if "query" in dataset.column_names:
         queries = [{word.lower() for word in words} for words in dataset["query"]]
-        sentences = [
-            units_of_words(words, "sentence", sentence_ids)
-            for words, sentence_ids in zip(dataset["tokens"], known, strict=True)
-        ]
-        found["overlap"] = Yardstick(overlap_scores(texts, queries, sentences), summed_once)
+        found["overlap"] = Yardstick(overlap_scores(texts, queries, _units(dataset, "sentence")), summed_once)
     if keywords := {word.lower() for word in keywords}:
         found["keywords"] = Yardstick([nearness(words, keywords) for words in texts], largest)
+    return found, accuracy
 
-    results: dict[str, dict[str, float]] = {}
-    for level in levels:
-        units = [
-            units_of_words(words, level, sentence_ids)
-            for words, sentence_ids in zip(dataset["tokens"], known, strict=True)
-        ]
-        for name, yardstick in found.items():
-            masks = [
-                select(words, scores, numbers, sparsity, yardstick.join)
-                for words, scores, numbers in zip(texts, yardstick.scores, units, strict=True)
-            ]
-            results[f"{name}_{level}"] = _scores(masks, dataset["rationale"])
-            if name == "linear" and accuracy is not None:
-                results[f"{name}_{level}"]["accuracy"] = accuracy
-    return results
+
+def _units(dataset: Dataset, level: str) -> list[Sequence[int]]:
+    """The number of the unit of every word of every text."""
+    known = dataset["sentence_ids"] if "sentence_ids" in dataset.column_names else [None] * len(dataset)
+    return [units_of_words(words, level, ids) for words, ids in zip(dataset["tokens"], known, strict=True)]
 
 
 def select(

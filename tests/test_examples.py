@@ -128,6 +128,26 @@ def test_methods_combine(tmp_path, monkeypatch, method, flags, lines):
     assert model.config.share_encoder == ("fr" in method) and not hasattr(model, "attacker")
 
 
+def test_training_goes_on_from_a_finished_model(tmp_path, monkeypatch):
+    first, second = tmp_path / "first", tmp_path / "second"
+    call_train(monkeypatch, *TINY, "--coherence_weight", "0.5", "--output_dir", str(first))
+    flags = ("--model", str(first), "--method", "n2r", "--learning_rate", "0", "--sparsity", "0.3")
+    call_train(monkeypatch, *TINY, *flags, "--output_dir", str(second))
+    check_model_folder(second)
+    before, after = (RationaleForSequenceClassification.from_pretrained(folder) for folder in (first, second))
+    assert (after.config.coherence_weight, after.config.sparsity) == (0.5, 0.3)
+    for name, weight in before.state_dict().items():
+        assert weight.equal(after.state_dict()[name]), name
+
+
+def test_a_yardstick_marks_the_training_texts(tmp_path, monkeypatch):
+    flags = ("--weak_marks", "keywords_word", "--keywords", "aroma", "--marks_weight", "1")
+    call_train(monkeypatch, *TINY, *flags, "--output_dir", str(tmp_path))
+    state = json.loads((tmp_path / "trainer_state.json").read_text())
+    assert state["log_history"][-1]["step"] == 4
+    assert "--weak_marks keywords_word" in check_model_folder(tmp_path)
+
+
 @pytest.mark.parametrize(
     "method, message",
     [

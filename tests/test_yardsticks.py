@@ -9,7 +9,8 @@ from training_common import toy_reviews
 
 from hf_rationale.cli import main
 from hf_rationale.data import load_rationale_dataset
-from hf_rationale.yardsticks import best_yardstick, select, summed, yardsticks, yardsticks_table
+from hf_rationale.metrics import rationale_f1
+from hf_rationale.yardsticks import best_yardstick, select, summed, weak_marks, yardsticks, yardsticks_table
 
 
 TEXT = ["a", "b", "c", "d", ".", "e", "f", "g", "h", "."]
@@ -33,6 +34,22 @@ def test_overlap_and_keywords():
     for name in ("overlap_sentence", "keywords_sentence"):
         assert results[name]["f1"] == 1
     assert yardsticks(texts(), 0.1, keywords=["h"])["keywords_word"]["precision"] == 1
+
+
+def test_weak_marks_are_what_the_yardstick_selects():
+    dataset = texts(query=[["G", "x"]], label=[1])
+    assert weak_marks(dataset, "overlap_sentence", 0.5)["rationale"] == [[0] * 5 + [1] * 5]
+    assert weak_marks(dataset, "first_word", 0.2)["rationale"] == [[1, 1] + [0] * 8]
+    assert weak_marks(dataset, "keywords_word", 0.1, keywords=["c"])["rationale"] == [[0, 0, 1] + [0] * 7]
+    train = toy_reviews(200)
+    marked = weak_marks(train, "linear_word", 0.1)
+    assert marked.remove_columns("rationale")[:] == train.remove_columns("rationale")[:]
+    assert yardsticks(train, 0.1, train_dataset=train)["linear_word"]["f1"] == pytest.approx(
+        rationale_f1(marked["rationale"], train["rationale"])["f1"]
+    )
+    for name in ("overlap_sentence", "first_token", "first"):
+        with pytest.raises(ValueError, match="There is no yardstick"):
+            weak_marks(texts(), name, 0.5)
 
 
 def test_the_linear_model_selects_what_decides():
