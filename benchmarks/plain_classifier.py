@@ -1,9 +1,9 @@
-"""Train a plain classifier: the predictor of a rationale model, which reads everything in training and at evaluation.
+"""Train a plain classifier: the predictor of a rationale model, which always reads everything.
 
-    python benchmarks/plain_classifier.py --encoder gru --dataset tweets --data_dir data/tweets --output_dir outputs/plain
+    python benchmarks/plain_classifier.py --encoder gru --dataset tweets --data_dir data/tweets --output_dir out
 
-The flags are those of `examples/train.py`. `validation_results.json` and `eval_results.json` have the accuracies, which
-can be compared with those of rationale models that were trained with the same flags.
+The flags are those of `examples/train.py`. `validation_results.json` and `eval_results.json` in the output folder have
+the accuracies, to compare with those of rationale models that were trained with the same flags.
 """
 
 import runpy

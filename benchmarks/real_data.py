@@ -46,7 +46,8 @@ BEER_DATA = f"--dataset beer --data_dir {{data}}/beer --data_description '{RATEB
 BEER = f"{BEER_DATA} --sparsity 0.15 --max_length 256"
 # Eases the start of training. It is ours, not the papers'.
 EASED = "--full_text_weight 1 --initial_sparsity 0.6"
-TWEETS = "--dataset tweets --data_dir {data}/tweets --sparsity 0.35"
+TWEETS_DATA = "--dataset tweets --data_dir {data}/tweets"
+TWEETS = f"{TWEETS_DATA} --sparsity 0.35"
 MOVIES = "--dataset movies --data_dir {data} --sparsity 0.2"
 BEER_GRU = f"{GRU} {BEER} {EASED} --per_device_train_batch_size 32 --num_train_epochs 8"
 # Max-pooling saturates over 800 words, and a learning rate of 1e-3 hardly changes a mean-pooled GRU.
@@ -97,7 +98,7 @@ CORPORA = {
     "beer-aroma-sentences": f"{SENTENCES} {BEER_DATA} --aspect aroma --sparsity 0.13",
     "beer-palate-sentences": f"{SENTENCES} {BEER_DATA} --aspect palate --sparsity 0.13",
     "hotel-cleanliness-clauses": f"{SENTENCES} {HOTEL_DATA} --selection_level clause --sparsity 0.12",
-    "tweets-clauses": f"{SENTENCES} --dataset tweets --data_dir {{data}}/tweets --selection_level clause --sparsity 0.2",
+    "tweets-clauses": f"{SENTENCES} {TWEETS_DATA} --selection_level clause --sparsity 0.2",
     "movies-sentences": f"{SENTENCES} {MOVIES}",
     # Without what train.py sets by default, to measure one thing after the other.
     "movies-sentences-plain": f"{SENTENCES} {MOVIES} --predictor_first_ratio 0 --distillation_weight 0",

@@ -76,8 +76,9 @@ SENTENCE_DEFAULTS = {
     "full_text_weight": 1.0,
 }
 # The flags that are fields of the model's configuration.
-MODEL_OPTIONS = tuple(
-    ["sparsity", "sparsity_weight", "coherence_weight", "sparsity_level", "selection_level", "masking", "pooling"]
+MODEL_OPTIONS = (
+    *("sparsity", "sparsity_weight", "coherence_weight", "sparsity_level"),
+    *("selection_level", "masking", "pooling"),
 )
 # What only makes the start of a new model easy. The weights of a finished model (`--model`) do not need it.
 START_DEFAULTS = ("initial_sparsity", "predictor_first_ratio", "distillation_weight")
@@ -99,8 +100,8 @@ class ScriptArguments:
     model: str | None = field(
         default=None,
         metadata={
-            "help": "Instead of an encoder: the folder or Hub id of a model of this package, from whose weights training "
-            "starts. Its settings stay, except those that are given here."
+            "help": "Instead of an encoder: the folder or Hub id of a finished model, whose training goes on. Its settings "
+            "stay, except those that are given here."
         },
     )
     encoder_config: str = field(
@@ -139,9 +140,7 @@ class ScriptArguments:
     sparsity_weight: float | None = field(
         default=None, metadata={"help": "λ1, the weight of compactness (default: 10)."}
     )
-    coherence_weight: float | None = field(
-        default=None, metadata={"help": "λ2, the weight of coherence (default: 1)."}
-    )
+    coherence_weight: float | None = field(default=None, metadata={"help": "λ2, weight of coherence (default: 1)."})
     sparsity_level: str | None = field(default=None, metadata={"help": "example (default), batch or unit."})
     selection_level: str | None = field(
         default=None,
