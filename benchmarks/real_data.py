@@ -4,6 +4,8 @@
     python benchmarks/real_data.py --data data --only tweets --methods rnp n2r --seeds 0   # a part of it
     python benchmarks/real_data.py --recorded --only tweets-minilm                         # what has been run
 
+The method `plain` is a plain classifier (`plain_classifier.py`).
+
 Each run is `examples/train.py` in a process of its own, with one thread, and adds a line of scores to `--results`. A
 run that has a line there, or an `eval_results.json` in `--output`, is not repeated. So the script can be stopped and
 started again. To repeat all runs, name a new file and a new folder.
@@ -106,6 +108,7 @@ CORPORA = {
 METHODS = ("rnp", "fr", "n2r", "n2r_mmi", "ver", "a2i", "fr+a2i", "n2r_mmi+ver")
 # PLMR splits an encoder by depth, which a GRU does not have.
 PRETRAINED_METHODS = ("rnp", "fr", "plmr", "plmr+n2r", "plmr+ver", "plmr+a2i")
+PLAIN = "plain"  # a plain classifier of the same encoder, which reads everything
 KEY = ("corpus", "method", "seed")
 COLUMNS = {
     "accuracy": "accuracy",
@@ -124,8 +127,11 @@ def train(folder: Path, method: str, seed: int, flags: str):
     if (folder / "eval_results.json").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
+    script = "examples/train.py"
+    if method == PLAIN:
+        script, method = "benchmarks/plain_classifier.py", "rnp"
     command = [
-        *(sys.executable, "examples/train.py", "--seed", str(seed)),
+        *(sys.executable, script, "--seed", str(seed)),
         *shlex.split(f"{flags} --method {method}"),  # flags of the method come last and override the others
         *("--output_dir", os.path.relpath(folder, ROOT), "--report_to", "none", "--logging_strategy", "epoch"),
     ]
@@ -149,7 +155,8 @@ def run(corpus: str, method: str, seed: int, places: dict[str, str], output: Pat
         for split in ("eval", "validation", "yardstick")
         for name, value in read(folder, split).items()
     }
-    scores = {column: round(found[column], 6) for column in COLUMNS}
+    columns = [column for column in COLUMNS if method != PLAIN or "accuracy" in column]
+    scores = {column: round(found[column], 6) for column in columns}
     return scores | {"minutes": round(read(folder, "train")["train_runtime"] / 60, 1)}
 
 

@@ -100,8 +100,8 @@ class ScriptArguments:
     model: str | None = field(
         default=None,
         metadata={
-            "help": "Instead of an encoder: the folder or Hub id of a finished model, whose training goes on. Its settings "
-            "stay, except those that are given here."
+            "help": "Instead of an encoder: the folder or Hub id of a finished model, whose training goes on. Its "
+            "settings stay, except those that are given here."
         },
     )
     encoder_config: str = field(
