@@ -96,9 +96,9 @@ CORPORA = {
     "beer-aroma-distilled": f"{GRU} {BEER} --aspect aroma --selection_level sentence {DISTILLED_UNITS}",
     "hotel-cleanliness-distilled": f"{GRU} {HOTEL} --selection_level clause {DISTILLED_UNITS}",
     # Whole sentences are selected, so that the share is larger than what is asked for.
-    "beer-appearance-sentences": f"{SENTENCES} {BEER_DATA} --aspect appearance --sparsity 0.13",
-    "beer-aroma-sentences": f"{SENTENCES} {BEER_DATA} --aspect aroma --sparsity 0.13",
-    "beer-palate-sentences": f"{SENTENCES} {BEER_DATA} --aspect palate --sparsity 0.13",
+    "beer-appearance-sentences": f"{SENTENCES} {BEER_DATA} --aspect appearance --sparsity 0.12",
+    "beer-aroma-sentences": f"{SENTENCES} {BEER_DATA} --aspect aroma --sparsity 0.12",
+    "beer-palate-sentences": f"{SENTENCES} {BEER_DATA} --aspect palate --sparsity 0.12",
     "hotel-cleanliness-clauses": f"{SENTENCES} {HOTEL_DATA} --selection_level clause --sparsity 0.12",
     "tweets-clauses": f"{SENTENCES} {TWEETS_DATA} --selection_level clause --sparsity 0.2",
     "movies-sentences": f"{SENTENCES} {MOVIES}",

@@ -36,6 +36,7 @@ from hf_rationale import (
     word_level_tokenizer,
 )
 from hf_rationale.data import CORPORA
+from hf_rationale.sentences.encoding import sentence_encoder
 from hf_rationale.yardsticks import weak_marks
 
 
@@ -132,10 +133,12 @@ class ScriptArguments:
         default=None,
         metadata={
             "help": "With marks_weight: a yardstick that marks the training texts instead of people, such as "
-            "first_clause, overlap_sentence, linear_word or keywords_sentence."
+            "first_clause, overlap_sentence, linear_word, keywords_sentence or (of sentences:) similarity_sentence."
         },
     )
-    keywords: list[str] = field(default_factory=list, metadata={"help": "The words of the yardstick keywords."})
+    keywords: list[str] = field(
+        default_factory=list, metadata={"help": "The words of the yardsticks keywords and similarity."}
+    )
     sparsity: float | None = field(default=None, metadata={"help": "Share of the words to select (default: 0.2)."})
     sparsity_weight: float | None = field(
         default=None, metadata={"help": "λ1, the weight of compactness (default: 10)."}
@@ -290,12 +293,14 @@ def main():
     )
 
     if script.weak_marks is not None:
+        of_sentences = isinstance(model, SentenceRationaleForSequenceClassification)
         dataset["train"] = weak_marks(
             dataset["train"],
             script.weak_marks,
             model.config.sparsity,
             validation_dataset=dataset["validation"],
             keywords=script.keywords,
+            encode=sentence_encoder(model, tokenizer) if of_sentences else None,
         )
         dataset["train"].info.description += f" The training texts are marked by {script.weak_marks}, not by people."
 

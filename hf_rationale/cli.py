@@ -13,6 +13,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from .data import CORPORA, load_rationale_dataset
 from .evaluation import evaluate_rationales
 from .modeling.base import RationalePreTrainedModel
+from .sentences.encoding import sentence_encoder
+from .sentences.modeling_sentences import SentenceRationaleForSequenceClassification
 from .text.segmentation import LEVELS
 from .yardsticks import yardsticks, yardsticks_table
 
@@ -48,6 +50,9 @@ def main(arguments: list[str] | None = None):
     )
     simple.add_argument("--sparsity", type=float, required=True, help="the share of the words of each text to select")
     simple.add_argument("--keywords", nargs="*", default=(), help="words near which the rationale is expected")
+    simple.add_argument(
+        "--encoder", help="folder or Hub id of an encoder of sentences, to find those that are similar to the keywords"
+    )
     simple.add_argument("--output_dir", required=True, help=f"for {YARDSTICKS_NAME}")
     simple.set_defaults(run=run_yardsticks)
 
@@ -87,8 +92,14 @@ def run_evaluate(parser: argparse.ArgumentParser, options: argparse.Namespace, d
 def run_yardsticks(parser: argparse.ArgumentParser, options: argparse.Namespace, dataset: DatasetDict):
     if not 0 < options.sparsity < 1:
         parser.error(f"--sparsity is a share between 0 and 1, but is {options.sparsity}")
+    encode = None
+    if options.encoder is not None:
+        model = SentenceRationaleForSequenceClassification.from_encoder_pretrained(options.encoder)
+        encode = sentence_encoder(model, AutoTokenizer.from_pretrained(options.encoder))
     try:
-        results = yardsticks(dataset[options.split], options.sparsity, keywords=options.keywords, **_labelled(dataset))
+        results = yardsticks(
+            dataset[options.split], options.sparsity, keywords=options.keywords, encode=encode, **_labelled(dataset)
+        )
     except ValueError as error:
         parser.error(str(error))
     folder = Path(options.output_dir)

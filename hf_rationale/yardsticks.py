@@ -1,8 +1,8 @@
 """Yardsticks: simple selectors, beside which the rationales of a model should be read.
 
-They need no neural network: words at random, the first and the last words, the words of a linear model, the words that
-a text shares with its query, and keywords. A model that selects worse than these at the same share has learned little
-about where the rationale is.
+They need no training but that of a linear model: words at random, the first and the last words, the words of the
+linear model, the words that a text shares with its query, keywords, and similarity to keywords. A model that selects
+worse than these at the same share has learned little about where the rationale is.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,11 +20,13 @@ from datasets import Dataset
 
 from .metrics import rationale_scores
 from .modeling.selection import budget_mask, grouped_units
-from .text.segmentation import LEVELS, units_of_words
+from .text.segmentation import LEVELS, SEGMENTERS, units_of_words
 
 
 REGULARIZATION = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # C of the linear model, chosen on the validation set
 
+# Texts -> their vectors (texts, width), such as `encode` of sentence-transformers, or [`sentence_encoder`].
+Encode = Callable[[list[str]], np.ndarray]
 # (scores of the words of a unit, the words) -> the score of the unit.
 Joined = Callable[[np.ndarray, Sequence[str]], float]
 
@@ -63,6 +67,7 @@ def yardsticks(
     train_dataset: Dataset | None = None,
     validation_dataset: Dataset | None = None,
     keywords: Iterable[str] = (),
+    encode: Encode | None = None,
     levels: Sequence[str] = LEVELS[1:],  # words, clauses and sentences
     seed: int = 0,
 ) -> dict[str, dict[str, float]]:
@@ -78,6 +83,8 @@ def yardsticks(
             none.
         validation_dataset (*optional*): texts with labels, on which its C is chosen. Without them, C is 1.
         keywords (*optional*): words near which the rationale is expected.
+        encode (*optional*): a function from texts to vectors. With it and keywords there is also a yardstick
+            `similarity`: the clauses or sentences with the largest cosine to the text of the keywords.
         levels (*optional*): the units to select.
         seed (*optional*): of the random selection.
 
@@ -96,11 +103,12 @@ def yardsticks(
     dataset = dataset.filter(lambda marks: marks is not None, input_columns="rationale")
     if not len(dataset):
         raise ValueError("Nobody marked a rationale in this dataset.")
+    keywords = list(keywords)
     found, accuracy = _find(dataset, train_dataset, validation_dataset, keywords, seed)
     results: dict[str, dict[str, float]] = {}
     for level in levels:
         units = _units(dataset, level)
-        for name, yardstick in found.items():
+        for name, yardstick in (found | _find_similar(dataset, units, level, keywords, encode)).items():
             masks = yardstick.select(dataset, units, sparsity)
             results[f"{name}_{level}"] = _scores(masks, dataset["rationale"])
             if name == "linear" and accuracy is not None:
@@ -115,6 +123,7 @@ def weak_marks(
     *,
     validation_dataset: Dataset | None = None,
     keywords: Iterable[str] = (),
+    encode: Encode | None = None,
 ) -> Dataset:
     r"""
     A training set in which a yardstick has marked the rationales, for training with `marks_weight`: the extractor then
@@ -125,7 +134,7 @@ def weak_marks(
         yardstick (`str`): a name and a level, such as `"first_clause"` or `"overlap_sentence"`.
         sparsity (`float`): the share of the words of each text to mark, as of [`yardsticks`].
         validation_dataset (*optional*): as of [`yardsticks`].
-        keywords (*optional*): as of [`yardsticks`].
+        keywords, encode (*optional*): as of [`yardsticks`].
 
     Returns:
         the dataset with a new column `rationale`.
@@ -134,14 +143,17 @@ def weak_marks(
         ValueError: if there is no such yardstick for this dataset.
     """
     name, _, level = yardstick.rpartition("_")
-    labelled = dataset if name == "linear" else None
+    keywords, labelled = list(keywords), dataset if name == "linear" else None
     found, _ = _find(dataset, labelled, validation_dataset, keywords, seed=0)
-    if name not in found or level not in LEVELS[1:]:
+    units = _units(dataset, level) if level in LEVELS[1:] else []
+    if name == "similarity":
+        found |= _find_similar(dataset, units, level, keywords, encode)
+    if name not in found or not units:
         raise ValueError(
             f"There is no yardstick {yardstick!r} for this dataset. There are {', '.join(found)}, each followed by "
             f"{' or '.join(f'_{level}' for level in LEVELS[1:])}."
         )
-    masks = found[name].select(dataset, _units(dataset, level), sparsity)
+    masks = found[name].select(dataset, units, sparsity)
     columns = [column for column in dataset.column_names if column != "rationale"]
     return dataset.select_columns(columns).add_column("rationale", [mask.tolist() for mask in masks])
 
@@ -165,6 +177,16 @@ def _find(
     if keywords := {word.lower() for word in keywords}:
         found["keywords"] = Yardstick([nearness(words, keywords) for words in texts], largest)
     return found, accuracy
+
+
+def _find_similar(
+    dataset: Dataset, units: Sequence[Sequence[int]], level: str, keywords: list[str], encode: Encode | None
+) -> dict[str, Yardstick]:
+    """The yardstick `similarity` at a level of whole phrases, if there are keywords and a way to encode them."""
+    if not keywords or encode is None or level not in SEGMENTERS:
+        return {}
+    scores = similarities(dataset["tokens"], units, " ".join(keywords), encode)
+    return {"similarity": Yardstick(scores, largest)}
 
 
 def _units(dataset: Dataset, level: str) -> list[Sequence[int]]:
@@ -280,6 +302,23 @@ def nearness(words: Sequence[str], keywords: set[str]) -> np.ndarray:
     if not len(places):
         return np.full(len(words), -float(len(words)))
     return -np.abs(np.arange(len(words))[:, None] - places).min(1).astype(float)
+
+
+def similarities(
+    texts: Sequence[Sequence[str]], units: Sequence[Sequence[int]], description: str, encode: Encode
+) -> list[np.ndarray]:
+    """For every word of a text the cosine of its unit and a description."""
+    phrases = [
+        (row, [word for _, word in group])
+        for row, (words, numbers) in enumerate(zip(texts, units, strict=True))
+        for _, group in groupby(zip(numbers, words, strict=True), key=itemgetter(0))
+    ]
+    vectors = np.asarray(encode([description, *(" ".join(words) for _, words in phrases)]))
+    vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-9)
+    scores: list[list[float]] = [[] for _ in texts]
+    for (row, words), cosine in zip(phrases, vectors[1:] @ vectors[0], strict=True):
+        scores[row] += [cosine] * len(words)
+    return [np.array(one) for one in scores]
 
 
 def _scores(masks: Sequence[np.ndarray], rationales: Any) -> dict[str, float]:

@@ -36,6 +36,20 @@ def test_overlap_and_keywords():
     assert yardsticks(texts(), 0.1, keywords=["h"])["keywords_word"]["precision"] == 1
 
 
+def letters(words: list[str]) -> np.ndarray:
+    """Vectors of texts: how often each letter occurs."""
+    return np.array([[text.count(letter) for letter in "abcdefgh"] for text in words], dtype=float)
+
+
+def test_similarity():
+    results = yardsticks(texts(), 0.5, keywords=["g", "h"], encode=letters)
+    assert results["similarity_sentence"]["f1"] == 1
+    assert "similarity_word" not in results and "similarity_sentence" not in yardsticks(texts(), 0.5, encode=letters)
+    assert weak_marks(texts(), "similarity_clause", 0.5, keywords=["a"], encode=letters)["rationale"] == [
+        [1] * 5 + [0] * 5
+    ]
+
+
 def test_weak_marks_are_what_the_yardstick_selects():
     dataset = texts(query=[["G", "x"]], label=[1])
     assert weak_marks(dataset, "overlap_sentence", 0.5)["rationale"] == [[0] * 5 + [1] * 5]
@@ -47,7 +61,7 @@ def test_weak_marks_are_what_the_yardstick_selects():
     assert yardsticks(train, 0.1, train_dataset=train)["linear_word"]["f1"] == pytest.approx(
         rationale_f1(marked["rationale"], train["rationale"])["f1"]
     )
-    for name in ("overlap_sentence", "first_token", "first"):
+    for name in ("overlap_sentence", "similarity_sentence", "first_token", "first"):
         with pytest.raises(ValueError, match="There is no yardstick"):
             weak_marks(texts(), name, 0.5)
 

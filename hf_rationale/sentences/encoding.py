@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +128,12 @@ def split_words(
     starts = np.flatnonzero(np.r_[True, numbers[1:] != numbers[:-1]])
     ends = np.r_[starts[1:], len(words)]
     return numbers.tolist(), [" ".join(words[start:end]) for start, end in zip(starts, ends, strict=True)]
+
+
+def sentence_encoder(model, tokenizer: PreTrainedTokenizerBase) -> Callable[[list[str]], np.ndarray]:
+    """A function from texts to their vectors (texts, width), as the model encodes sentences."""
+    encoder = TextEncoder(tokenizer, model.sentence_length, False)
+    return lambda texts: _vectors(model, encoder(texts, None), tokenizer.pad_token_id)
 
 
 class SentenceReader:
