@@ -99,8 +99,8 @@ CORPORA = {
     "beer-appearance-sentences": f"{SENTENCES} {BEER_DATA} --aspect appearance --sparsity 0.12",
     "beer-aroma-sentences": f"{SENTENCES} {BEER_DATA} --aspect aroma --sparsity 0.12",
     "beer-palate-sentences": f"{SENTENCES} {BEER_DATA} --aspect palate --sparsity 0.12",
-    "hotel-cleanliness-clauses": f"{SENTENCES} {HOTEL_DATA} --selection_level clause --sparsity 0.12",
-    "tweets-clauses": f"{SENTENCES} {TWEETS_DATA} --selection_level clause --sparsity 0.2",
+    "hotel-cleanliness-clauses": f"{SENTENCES} {HOTEL_DATA} --selection_level clause --sparsity 0.1",
+    "tweets-clauses": f"{SENTENCES} {TWEETS_DATA} --selection_level clause --sparsity 0.2 --num_train_epochs 10",
     "movies-sentences": f"{SENTENCES} {MOVIES}",
     # Without what train.py sets by default, to measure one thing after the other.
     "movies-sentences-plain": f"{SENTENCES} {MOVIES} --predictor_first_ratio 0 --distillation_weight 0",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from torch.utils.data import Sampler
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel, Trainer
 from transformers import initialization as init
 from transformers.masking_utils import create_bidirectional_mask, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.mpnet.modeling_mpnet import MPNetEncoder
 from transformers.pipelines import PIPELINE_REGISTRY
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
 
 # ALL_ATTENTION_FUNCTIONS: the masked attention calls sdpa where nothing is masked, and the public AttentionInterface
@@ -21,6 +23,7 @@ __all__ = [
     "PIPELINE_REGISTRY",
     "AttentionInterface",
     "AttentionMaskInterface",
+    "LengthGroupingTrainer",
     "MPNetEncoder",
     "attention_implementation",
     "create_bidirectional_mask",
@@ -38,3 +41,15 @@ def attention_implementation(model: PreTrainedModel) -> str:
 def supports_attention_functions(model: PreTrainedModel) -> bool:
     """Whether the attention of `model` goes through the attention interface. There is no public name for this."""
     return bool(model._supports_attention_backend)
+
+
+class LengthGroupingTrainer(Trainer):
+    """A Trainer that groups examples by length from a list of lengths. The Trainer itself passes on a column of the
+    dataset, which is looked up anew for every comparison, and this takes more time than the training of a small model.
+    There is no public way to pass on the list."""
+
+    def _get_train_sampler(self, train_dataset=None) -> Sampler | None:
+        sampler = super()._get_train_sampler(train_dataset)
+        if isinstance(sampler, LengthGroupedSampler):
+            sampler.lengths = list(sampler.lengths)
+        return sampler

@@ -13,9 +13,10 @@ from datasets import Dataset, IterableDataset
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
-from transformers import EvalPrediction, Trainer
+from transformers import EvalPrediction
 from transformers.utils import CONFIG_NAME, logging
 
+from .compat import LengthGroupingTrainer
 from .metrics import classification_scores, rationale_f1
 from .model_card import ModelCardCallback
 from .modeling.base import ADAPTER_CONFIG_NAME, RationalePreTrainedModel
@@ -33,7 +34,7 @@ logger = logging.get_logger(__name__)
 TRAINING_MODULES_NAME = "training_modules.safetensors"
 
 
-class RationaleTrainer(Trainer):
+class RationaleTrainer(LengthGroupingTrainer):
     r"""
     Trains a rationale classifier with the objective of RNP (Lei et al. 2016). It is the base class of all methods. A
     method changes what the predictor reads (`read`) or what the two players pay for it (`game`), or adds a term to the
