@@ -246,7 +246,9 @@ def build_encoder(script: ScriptArguments, train_dataset):
     return GruModel(config), tokenizer
 
 
-def build_model(script: ScriptArguments, method: type[RationaleTrainer], encoder, **names) -> PreTrainedModel:
+def build_model(
+    script: ScriptArguments, method: type[RationaleTrainer], encoder, has_query: bool, **names
+) -> PreTrainedModel:
     """The model that the method trains."""
     given = {name: getattr(script, name) for name in MODEL_OPTIONS if getattr(script, name) is not None}
     given |= script.model_config
@@ -256,7 +258,8 @@ def build_model(script: ScriptArguments, method: type[RationaleTrainer], encoder
     if script.encoder.startswith(SENTENCES):
         if issubclass(method, PLMRTrainer):
             raise SystemExit("plmr splits a transformer by depth. Leave sentences: out, or choose another method.")
-        model_class, options = SentenceRationaleForSequenceClassification, method.model_options
+        model_class = SentenceRationaleForSequenceClassification
+        options = {"compare_query": has_query and not given.get("train_encoder"), **method.model_options}
     elif issubclass(method, PLMRTrainer):
         model_class, options = PlmrForSequenceClassification, {"selection_level": "word"}
     else:
@@ -287,6 +290,7 @@ def main():
         script,
         method,
         encoder,
+        has_query="query" in dataset["train"].column_names,
         tokenizer=tokenizer,
         id2label=dict(enumerate(names)),
         label2id={name: index for index, name in enumerate(names)},

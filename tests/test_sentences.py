@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from datasets import Dataset
+from huggingface_hub.errors import StrictDataclassError
 from training_common import SENTENCES, examples, make_model, make_trainer
 from transformers import AutoModelForSequenceClassification, pipeline
 
@@ -46,14 +47,41 @@ def test_a_sentence_that_is_too_long_is_read_in_pieces(pipe):
     assert len(scores) == 2
 
 
-def test_a_batch_and_pairs(pipe):
-    texts = [TEXT, "lovely.", {"text": "the beer", "text_pair": TEXT}]
+def test_a_batch(pipe):
+    texts = [TEXT, "lovely.", TEXT * 3]
     for text, result in zip(texts, pipe(texts, batch_size=3), strict=True):
         alone = pipe(text)
         assert result["score"] == pytest.approx(alone["score"], abs=1e-5)
         assert [span["text"] for span in result["rationale"]] == [span["text"] for span in alone["rationale"]]
-    query = pipe({"text": "awful", "text_pair": TEXT}, rationale_ratio=1.0)["score"]
-    assert query != pytest.approx(pipe(TEXT, rationale_ratio=1.0)["score"], abs=1e-6)
+
+
+@pytest.mark.parametrize("option", ["compare_query", "train_encoder"])
+def test_pairs(option):
+    """The prediction depends on the query, in a batch as alone, and in a dataset as in the pipeline."""
+    model, tokenizer = make_model("rnp", SENTENCES, **{option: True})
+    pipe = pipeline("rationale-classification", model=model.eval(), tokenizer=tokenizer)
+    pairs = [{"text": query, "text_pair": text} for query in ("awful", "lovely") for text in (TEXT, "lovely beer .")]
+    results = pipe(pairs, batch_size=4, rationale_ratio=1.0)
+    assert results[0]["score"] != pytest.approx(results[2]["score"], abs=1e-6)
+    words = [{"tokens": pair["text_pair"].split(), "query": pair["text"].split(), "label": 0} for pair in pairs]
+    encoded = model.encode_dataset(Dataset.from_list(words), tokenizer)
+    batch = model.data_collator(tokenizer)(list(encoded))
+    del batch["rationale"], batch["labels"]
+    probabilities = model(**batch, rationale_ratio=1.0).logits.softmax(-1).amax(-1)
+    for pair, result, probability in zip(pairs, results, probabilities, strict=True):
+        assert result["score"] == pytest.approx(pipe(pair, rationale_ratio=1.0)["score"], abs=1e-5)
+        if pair["text_pair"] != TEXT:  # of which the words are the same, however it is split
+            assert result["score"] == pytest.approx(probability.item(), abs=1e-5)
+
+
+def test_a_query_that_the_model_does_not_expect_raises(pipe):
+    with pytest.raises(ValueError, match=r"made for texts with no query.*compare_query=True"):
+        pipe({"text": "awful", "text_pair": TEXT})
+    model, tokenizer = make_model("rnp", SENTENCES, compare_query=True)
+    with pytest.raises(ValueError, match=r"made for texts with a query.*compare_query=False"):
+        model.encode_dataset(examples(SENTENCES, 2), tokenizer)
+    with pytest.raises(StrictDataclassError, match="compare_query needs a frozen encoder"):
+        make_model("rnp", SENTENCES, compare_query=True, train_encoder=True)
 
 
 def test_the_pipeline_and_a_dataset_agree(pipe, tmp_path):

@@ -57,7 +57,8 @@ def encode_documents(
         raise ValueError(f"The model of sentences needs the columns {sorted(missing)}, but the dataset has {names}")
     label_column = next((name for name in ("label", "labels") if name in names), None)
     level, limit = model.level(level), model.sentence_length
-    encoder = TextEncoder(tokenizer, limit, "query" in names)
+    model.check_query("query" in names)
+    encoder = TextEncoder(tokenizer, limit, "query" in names and model.config.train_encoder)
 
     def encode(batch: dict[str, list], rows: list[int]) -> dict[str, list]:
         encoded: dict[str, list[Any]] = {name: [] for name in ("sizes", "sentence_ids", "length", "rationale")}
@@ -78,14 +79,15 @@ def encode_documents(
         known = batch.get("sentence_ids") or [None] * len(batch["tokens"])
         documents = [split_words(words, level, ids)[1] for words, ids in zip(batch["tokens"], known, strict=True)]
         counts = [len(sentences) for sentences in documents]
-        queries = None
-        if "query" in batch:
-            queries = [
-                " ".join(query) for query, count in zip(batch["query"], counts, strict=True) for _ in range(count)
-            ]
-        encodings = encoder([sentence for sentences in documents for sentence in sentences], queries)
+        flat = [sentence for sentences in documents for sentence in sentences]
+        queries = [" ".join(query) for query in batch.get("query", [])]
         if not model.config.train_encoder:
-            return {"vectors": _regroup(list(_vectors(model, encodings, tokenizer.pad_token_id)), counts)}
+            vectors = _regroup(_encode_once(model, encoder, tokenizer, flat), counts)
+            if queries:
+                encoded = _encode_once(model, encoder, tokenizer, queries)
+                vectors = [compare(one, query) for one, query in zip(vectors, encoded, strict=True)]
+            return {"vectors": vectors}
+        encodings = encoder(flat, np.repeat(queries, counts).tolist() if queries else None)
         if any(one.overflowing for one in encodings):
             logger.warning_once(f"Sentences of more than {limit} tokens are cut, as the encoder is trained.")
         return {"input_ids": _regroup([one.ids for one in encodings], counts)}
@@ -108,7 +110,7 @@ def encode_documents(
             "cache_file_name": str(CACHE / f"{fingerprint}.arrow"),
             "new_fingerprint": fingerprint,
             "load_from_cache_file": True,
-            "features": Features(vectors=Array2D((None, model.config.encoder_config.hidden_size), "float32")),
+            "features": Features(vectors=Array2D((None, model.config.vector_size), "float32")),
         }
     sentences = sentences.map(
         encode_sentences, remove_columns=sentences.column_names, batched=True, desc="Encoding sentences", **options
@@ -117,6 +119,17 @@ def encode_documents(
     if "vectors" in encoded.column_names:  # as arrays, because reading millions of Python numbers would take most time
         encoded = encoded.with_format("numpy", columns=["vectors"], output_all_columns=True)
     return encoded
+
+
+def compare(sentences: np.ndarray, query: np.ndarray) -> np.ndarray:
+    """What the players read of the vectors (sentences, width) and of the vector (width,) of the query: the vectors,
+    their products with that of the query, and the absolute differences (InferSent, Conneau et al. 2017). All are
+    scaled, so that each entry is about 1."""
+    sentences, query = (
+        vectors / np.linalg.norm(vectors, axis=-1, keepdims=True).clip(1e-6) * np.float32(vectors.shape[-1] ** 0.5)
+        for vectors in (sentences, query)
+    )
+    return np.concatenate([sentences, sentences * query, np.abs(sentences - query)], axis=1)
 
 
 def split_words(
@@ -130,10 +143,11 @@ def split_words(
     return numbers.tolist(), [" ".join(words[start:end]) for start, end in zip(starts, ends, strict=True)]
 
 
-def sentence_encoder(model, tokenizer: PreTrainedTokenizerBase) -> Callable[[list[str]], np.ndarray]:
-    """A function from texts to their vectors (texts, width), as the model encodes sentences."""
-    encoder = TextEncoder(tokenizer, model.sentence_length, False)
-    return lambda texts: _vectors(model, encoder(texts, None), tokenizer.pad_token_id)
+def sentence_encoder(model, tokenizer: PreTrainedTokenizerBase, pairs: bool = False) -> Callable[..., np.ndarray]:
+    """A function from texts (and as many queries, with `pairs`) to their vectors (texts, width), as the model encodes
+    sentences."""
+    encoder = TextEncoder(tokenizer, model.sentence_length, pairs)
+    return lambda texts, queries=None: _vectors(model, encoder(texts, queries), tokenizer.pad_token_id)
 
 
 class SentenceReader:
@@ -148,8 +162,8 @@ class SentenceReader:
     joins = False  # every sentence is a span of its own
 
     def __init__(self, model, tokenizer: PreTrainedTokenizerBase):
-        self.model, self.pad_token_id = model, tokenizer.pad_token_id
-        self.single, self.pair = (TextEncoder(tokenizer, model.sentence_length, pairs) for pairs in (False, True))
+        self.model, self.encode = model, sentence_encoder(model, tokenizer)
+        self.encode_pairs = sentence_encoder(model, tokenizer, pairs=True)
 
     def __call__(
         self, text: str, query: str | None = None, level: str | None = None, segment: Segmenter | None = None
@@ -158,10 +172,15 @@ class SentenceReader:
         segment = segment or SEGMENTERS[self.model.level(level)]
         offsets = [(start, end) for start, end in segment(text) if text[start:end].strip()]
         sentences = [text[start:end].strip() for start, end in offsets]
-        encoder = self.single if query is None else self.pair
-        encodings = encoder(sentences, None if query is None else [query] * len(sentences))
+        self.model.check_query(query is not None)
+        if query is None:
+            vectors = self.encode(sentences)
+        elif self.model.config.train_encoder:
+            vectors = self.encode_pairs(sentences, [query] * len(sentences))
+        else:
+            vectors = compare(self.encode(sentences), self.encode([query])[0])
         return {
-            "vectors": torch.from_numpy(_vectors(self.model, encodings, self.pad_token_id))[None],
+            "vectors": torch.from_numpy(vectors)[None],
             "sizes": torch.tensor([[len(sentence.split()) for sentence in sentences]]),
             "offsets": torch.tensor([offsets]),
             "content": torch.ones(1, len(sentences), dtype=torch.long),
@@ -212,6 +231,13 @@ def _vectors(model, encodings: Sequence[Encoding], pad_token_id: int) -> np.ndar
     return totals / np.add.reduceat(lengths, starts)[:, None]
 
 
+def _encode_once(model, encoder: TextEncoder, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> np.ndarray:
+    """Vectors (texts, width). Texts that occur several times, as in questions on one document, are encoded once."""
+    places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+    vectors = _vectors(model, encoder(list(places), None), tokenizer.pad_token_id)
+    return vectors[[places[text] for text in texts]]
+
+
 def _regroup(values: Sequence[Any], counts: Sequence[int]) -> list[Sequence[Any]]:
     ends = np.cumsum(counts)
     return [values[end - count : end] for end, count in zip(ends, counts, strict=True)]
@@ -220,7 +246,7 @@ def _regroup(values: Sequence[Any], counts: Sequence[int]) -> list[Sequence[Any]
 def _fingerprint(model, sentences: Dataset, tokenizer: PreTrainedTokenizerBase, level: str) -> str:
     """A hash of everything on which the vectors of a dataset depend."""
     digest = hashlib.blake2b(digest_size=16)
-    digest.update(f"{__version__} {level}".encode())
+    digest.update(f"{__version__} {level}{' compared' if model.config.compare_query else ''}".encode())
     digest.update(tokenizer.backend_tokenizer.to_str().encode())
     for name, weight in sorted(model.encoder.state_dict().items()):
         digest.update(name.encode())

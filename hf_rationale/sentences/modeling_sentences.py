@@ -31,9 +31,9 @@ class SentenceLayer(nn.Module):
 
     def __init__(self, config: SentenceRationaleConfig):
         super().__init__()
-        self.norm = nn.LayerNorm(config.encoder_config.hidden_size)
+        self.norm = nn.LayerNorm(config.vector_size)
         self.dropout = nn.Dropout(config.classifier_dropout)
-        self.dense = nn.Linear(config.encoder_config.hidden_size, config.hidden_size)
+        self.dense = nn.Linear(config.vector_size, config.hidden_size)
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
         """States (batch, sentences, hidden) of vectors (batch, sentences, width), each on its own."""
@@ -77,9 +77,10 @@ class SentenceRationaleForSequenceClassification(RationalePreTrainedModel):
     r"""
     A classifier of documents of any length that selects sentences and decides from these alone.
 
-    Every sentence is encoded on its own (of a pair, together with the query) into one vector. The extractor reads the
-    sequence of the vectors. The predictor reads the selected ones, so that its decision depends on nothing else. With
-    a frozen encoder the vectors are computed once, and training takes minutes on a CPU.
+    Every sentence is encoded on its own into one vector. (Of a pair, the vector is compared with that of the query; a
+    trained encoder reads the sentence together with the query.) The extractor reads the sequence of the vectors. The
+    predictor reads the selected ones, so that its decision depends on nothing else. With a frozen encoder the vectors
+    are computed once, and training takes minutes on a CPU.
 
     All methods but PLMR, which splits a transformer by depth, and NIR, which replaces words, can train it.
 
@@ -151,6 +152,15 @@ class SentenceRationaleForSequenceClassification(RationalePreTrainedModel):
         if level not in SEGMENTERS:
             raise ValueError(f"A model of sentences selects by {' or '.join(SEGMENTERS)}, but the level is {level!r}")
         return level
+
+    def check_query(self, has_query: bool):
+        """Raises `ValueError` if the model does not fit texts with, or without, a query."""
+        if not self.config.train_encoder and has_query != self.config.compare_query:
+            need, cure = ("no query", True) if has_query else ("a query", False)
+            raise ValueError(
+                f"This model was made for texts with {need}. Make it with from_encoder_pretrained(…, "
+                f"compare_query={cure})."
+            )
 
     @property
     def sentence_length(self) -> int | None:
