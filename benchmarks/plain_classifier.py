@@ -2,11 +2,12 @@
 
     python benchmarks/plain_classifier.py --encoder gru --dataset tweets --data_dir data/tweets --output_dir out
 
-The flags are those of `examples/train.py`. `validation_results.json` and `eval_results.json` in the output folder have
-the accuracies, to compare with those of rationale models that were trained with the same flags.
+The flags are those of `examples/train.py`, but `--method`. `validation_results.json` and `eval_results.json` in the
+output folder have the accuracies, to compare with those of rationale models that were trained with the same flags.
 """
 
 import runpy
+import sys
 from pathlib import Path
 
 from torch.nn import functional as F
@@ -32,5 +33,6 @@ class PlainTrainer(RNPTrainer):
 
 
 if __name__ == "__main__":
-    METHODS["rnp"] = PlainTrainer
+    METHODS[PlainTrainer.name] = PlainTrainer
+    sys.argv += ["--method", PlainTrainer.name]
     runpy.run_path(str(Path(__file__).parent.parent / "examples" / "train.py"), run_name="__main__")

@@ -129,12 +129,12 @@ def train(folder: Path, method: str, seed: int, flags: str):
     if (folder / "eval_results.json").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    script = "examples/train.py"
-    if method == PLAIN:
-        script, method = "benchmarks/plain_classifier.py", "rnp"
+    script = "benchmarks/plain_classifier.py" if method == PLAIN else "examples/train.py"
     command = [
         *(sys.executable, script, "--seed", str(seed)),
-        *shlex.split(f"{flags} --method {method}"),  # flags of the method come last and override the others
+        *shlex.split(
+            flags if method == PLAIN else f"{flags} --method {method}"
+        ),  # flags of the method come last and override the others
         *("--output_dir", os.path.relpath(folder, ROOT), "--report_to", "none", "--logging_strategy", "epoch"),
     ]
     with open(folder / "log.txt", "w") as log:

@@ -78,8 +78,13 @@ SENTENCE_DEFAULTS = {
 }
 # The flags that are fields of the model's configuration.
 MODEL_OPTIONS = (
-    *("sparsity", "sparsity_weight", "coherence_weight", "sparsity_level"),
-    *("selection_level", "masking", "pooling"),
+    "sparsity",
+    "sparsity_weight",
+    "coherence_weight",
+    "sparsity_level",
+    "selection_level",
+    "masking",
+    "pooling",
 )
 # What only makes the start of a new model easy. The weights of a finished model (`--model`) do not need it.
 START_DEFAULTS = ("initial_sparsity", "predictor_first_ratio", "distillation_weight")
@@ -275,6 +280,8 @@ def main():
     logging.basicConfig(format="%(message)s")
     logging.getLogger("hf_rationale").setLevel(logging.INFO if args.should_log else logging.ERROR)
     set_seed(args.seed)
+    if script.weak_marks is not None and not args.marks_weight:
+        raise SystemExit("--weak_marks has an effect only with --marks_weight above 0.")
 
     dataset = load_rationale_dataset(script.dataset, script.data_dir, script.aspect, **script.dataset_options)
     for split in ("train", "validation", "test"):

@@ -141,11 +141,16 @@ def test_training_goes_on_from_a_finished_model(tmp_path, monkeypatch):
 
 
 def test_a_yardstick_marks_the_training_texts(tmp_path, monkeypatch):
-    flags = ("--weak_marks", "keywords_word", "--keywords", "aroma", "--marks_weight", "1")
-    call_train(monkeypatch, *TINY, *flags, "--output_dir", str(tmp_path))
-    state = json.loads((tmp_path / "trainer_state.json").read_text())
-    assert state["log_history"][-1]["step"] == 4
-    assert "--weak_marks keywords_word" in check_model_folder(tmp_path)
+    flags = ("--weak_marks", "keywords_word", "--keywords", "aroma")
+    with pytest.raises(SystemExit, match="only with --marks_weight above 0"):
+        call_train(monkeypatch, *TINY, *flags, "--output_dir", str(tmp_path))
+    call_train(monkeypatch, *TINY, *flags, "--sparsity", "0.4", "--marks_weight", "1", "--output_dir", str(tmp_path))
+    card = check_model_folder(tmp_path)
+    assert "The training texts are marked by keywords_word, not by people." in card
+    shares = {
+        split: float(share) for split, share in re.findall(r"^\| (train|test) \|.* (\S+) \|$", card, re.MULTILINE)
+    }
+    assert shares["train"] == pytest.approx(0.4, abs=0.03) and shares["test"] < 0.2
 
 
 @pytest.mark.parametrize(

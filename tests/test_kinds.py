@@ -90,14 +90,20 @@ def sentences_batch(sizes=SIZES, seed: int = 0, extra: int = 0) -> dict[str, tor
     return {"vectors": batch["inputs"], "sizes": words, "sentence_ids": numbers}
 
 
-def sentences(**options) -> Kind:
+def compared_batch(*args, **kwargs) -> dict[str, torch.Tensor]:
+    """Sentences that are compared with a query, which makes their vectors three times as wide."""
+    batch = sentences_batch(*args, **kwargs)
+    return batch | {"vectors": batch["vectors"].repeat(1, 1, 3)}
+
+
+def sentences(batch: Callable = sentences_batch, **options) -> Kind:
     encoder = BertConfig(vocab_size=9, hidden_size=4, num_hidden_layers=1, num_attention_heads=1, intermediate_size=4)
 
     def make(**fields):
         config = SentenceRationaleConfig(encoder_config=encoder, hidden_size=8, initializer_range=0.5, **fields)
         return SentenceRationaleForSequenceClassification(config)
 
-    return Kind(make, sentences_batch, "vectors", lambda content: 3 - 2 * content, options)
+    return Kind(make, batch, "vectors", lambda content: 3 - 2 * content, options)
 
 
 KINDS = {
@@ -112,6 +118,7 @@ KINDS = {
     "vectors-split": vectors(split_by_depth=True),
     "sentences": sentences(),
     "sentences-shared": sentences(share_encoder=True),
+    "sentences-compared": sentences(compared_batch, compare_query=True),
     "sentences-threshold": sentences(decoding="threshold"),
     "sentences-spans": sentences(decoding="threshold", switch_cost=0.05),
 }

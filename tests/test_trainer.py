@@ -31,6 +31,7 @@ from training_common import (
     train_and_record,
 )
 from transformers import AutoModelForSequenceClassification, EvalPrediction, TrainerCallback
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from hf_rationale import RationaleConfig, RationaleForSequenceClassification, RNPTrainer, encode_rationale_dataset
 from hf_rationale.trainer import rationale_metrics
@@ -282,6 +283,14 @@ def test_a_step_never_makes_the_host_wait(tmp_path, method):
     loss = trainer.compute_loss(model, batch)
     loss.backward()
     assert loss.is_meta and trainer._components["cross_entropy"].is_meta
+
+
+def test_texts_are_grouped_by_length_from_a_list(tmp_path):
+    """A column of the dataset would be looked up anew for every comparison."""
+    trainer = make_trainer(tmp_path, "rnp", "gru", train_sampling_strategy="group_by_length")
+    sampler = trainer.get_train_dataloader().batch_sampler.sampler
+    assert isinstance(sampler, LengthGroupedSampler)
+    assert isinstance(sampler.lengths, list) and sampler.lengths == trainer.train_dataset["length"][:]
 
 
 def test_the_loss_is_divided_by_the_trainer_and_not_by_the_model(tmp_path):

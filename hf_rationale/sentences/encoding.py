@@ -58,7 +58,8 @@ def encode_documents(
     label_column = next((name for name in ("label", "labels") if name in names), None)
     level, limit = model.level(level), model.sentence_length
     model.check_query("query" in names)
-    encoder = TextEncoder(tokenizer, limit, "query" in names and model.config.train_encoder)
+    encode_alone = sentence_encoder(model, tokenizer)
+    encoder = TextEncoder(tokenizer, limit, "query" in names)  # of a trained encoder
 
     def encode(batch: dict[str, list], rows: list[int]) -> dict[str, list]:
         encoded: dict[str, list[Any]] = {name: [] for name in ("sizes", "sentence_ids", "length", "rationale")}
@@ -82,10 +83,10 @@ def encode_documents(
         flat = [sentence for sentences in documents for sentence in sentences]
         queries = [" ".join(query) for query in batch.get("query", [])]
         if not model.config.train_encoder:
-            vectors = _regroup(_encode_once(model, encoder, tokenizer, flat), counts)
+            vectors = _regroup(_encode_once(encode_alone, flat), counts)
             if queries:
-                encoded = _encode_once(model, encoder, tokenizer, queries)
-                vectors = [compare(one, query) for one, query in zip(vectors, encoded, strict=True)]
+                pairs = zip(vectors, _encode_once(encode_alone, queries), strict=True)
+                vectors = [compare(sentences, query) for sentences, query in pairs]
             return {"vectors": vectors}
         encodings = encoder(flat, np.repeat(queries, counts).tolist() if queries else None)
         if any(one.overflowing for one in encodings):
@@ -231,11 +232,10 @@ def _vectors(model, encodings: Sequence[Encoding], pad_token_id: int) -> np.ndar
     return totals / np.add.reduceat(lengths, starts)[:, None]
 
 
-def _encode_once(model, encoder: TextEncoder, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> np.ndarray:
+def _encode_once(encode: Callable[..., np.ndarray], texts: Sequence[str]) -> np.ndarray:
     """Vectors (texts, width). Texts that occur several times, as in questions on one document, are encoded once."""
     places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
-    vectors = _vectors(model, encoder(list(places), None), tokenizer.pad_token_id)
-    return vectors[[places[text] for text in texts]]
+    return encode(list(places))[[places[text] for text in texts]]
 
 
 def _regroup(values: Sequence[Any], counts: Sequence[int]) -> list[Sequence[Any]]:
