@@ -129,12 +129,14 @@ def train(folder: Path, method: str, seed: int, flags: str):
     if (folder / "eval_results.json").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    script = "benchmarks/plain_classifier.py" if method == PLAIN else "examples/train.py"
+    script = "examples/train.py"
+    if method == PLAIN:
+        script = "benchmarks/plain_classifier.py"
+    else:
+        flags = f"{flags} --method {method}"  # flags of the method come last and override the others
     command = [
         *(sys.executable, script, "--seed", str(seed)),
-        *shlex.split(
-            flags if method == PLAIN else f"{flags} --method {method}"
-        ),  # flags of the method come last and override the others
+        *shlex.split(flags),
         *("--output_dir", os.path.relpath(folder, ROOT), "--report_to", "none", "--logging_strategy", "epoch"),
     ]
     with open(folder / "log.txt", "w") as log:
