@@ -102,7 +102,7 @@ CORPORA = {
     "hotel-cleanliness-clauses": f"{SENTENCES} {HOTEL_DATA} --selection_level clause --sparsity 0.1",
     "tweets-clauses": f"{SENTENCES} {TWEETS_DATA} --selection_level clause --sparsity 0.2 --num_train_epochs 10",
     "multirc-sentences": f"{SENTENCES} --dataset multirc --data_dir {{data}} --sparsity 0.17 --num_train_epochs 10",
-    "fever-sentences": f"{SENTENCES} --dataset fever --data_dir {{data}} --sparsity 0.12 --num_train_epochs 10",
+    "fever-sentences": f"{SENTENCES} --dataset fever --data_dir {{data}} --sparsity 0.08 --num_train_epochs 10",
     "movies-sentences": f"{SENTENCES} {MOVIES}",
     # Without what train.py sets by default, to measure one thing after the other.
     "movies-sentences-plain": f"{SENTENCES} {MOVIES} --predictor_first_ratio 0 --distillation_weight 0",

@@ -138,7 +138,8 @@ class ScriptArguments:
         default=None,
         metadata={
             "help": "With marks_weight: a yardstick that marks the training texts instead of people, such as "
-            "first_clause, overlap_sentence, linear_word, keywords_sentence or (of sentences:) similarity_sentence."
+            "first_clause, overlap_sentence, linear_word, keywords_sentence or (with sentences: before the encoder) "
+            "similarity_sentence and hybrid_sentence."
         },
     )
     keywords: list[str] = field(

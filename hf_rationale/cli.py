@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None):
     simple.add_argument("--sparsity", type=float, required=True, help="the share of the words of each text to select")
     simple.add_argument("--keywords", nargs="*", default=(), help="words near which the rationale is expected")
     simple.add_argument(
-        "--encoder", help="folder or Hub id of an encoder of sentences, to find those that are similar to the keywords"
+        "--encoder", help="an encoder (folder or Hub id), to find the sentences that are similar to keywords or query"
     )
     simple.add_argument("--output_dir", required=True, help=f"for {YARDSTICKS_NAME}")
     simple.set_defaults(run=run_yardsticks)

@@ -1,17 +1,15 @@
 """Yardsticks: simple selectors, beside which the rationales of a model should be read.
 
 They need no training but that of a linear model: words at random, the first and the last words, the words of the
-linear model, the words that a text shares with its query, keywords, and similarity to keywords. A model that selects
-worse than these at the same share has learned little about where the rationale is.
+linear model, the words that a text shares with its query, keywords, and similarity to keywords or to the query. A
+model that selects worse than these at the same share has learned little about where the rationale is.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from itertools import groupby
-from operator import itemgetter
+from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +18,7 @@ from datasets import Dataset
 
 from .metrics import rationale_scores
 from .modeling.selection import budget_mask, grouped_units
+from .text.relevance import bare, cosines, query_weights, standardized
 from .text.segmentation import LEVELS, SEGMENTERS, units_of_words
 
 
@@ -40,7 +39,14 @@ class Yardstick(NamedTuple):
     def select(self, dataset: Dataset, units: Sequence[Sequence[int]], sparsity: float) -> list[np.ndarray]:
         """The mask (words,) of every text."""
         return [
-            select([word.lower() for word in words], scores, numbers, sparsity, self.join)
+            select([bare(word) for word in words], scores, numbers, sparsity, self.join)
+            for words, scores, numbers in zip(dataset["tokens"], self.scores, units, strict=True)
+        ]
+
+    def unit_scores(self, dataset: Dataset, units: Sequence[Sequence[int]]) -> list[np.ndarray]:
+        """The scores (units,) of every text."""
+        return [
+            joined_scores([bare(word) for word in words], scores, numbers, self.join)
             for words, scores, numbers in zip(dataset["tokens"], self.scores, units, strict=True)
         ]
 
@@ -83,8 +89,9 @@ def yardsticks(
             none.
         validation_dataset (*optional*): texts with labels, on which its C is chosen. Without them, C is 1.
         keywords (*optional*): words near which the rationale is expected.
-        encode (*optional*): a function from texts to vectors. With it and keywords there is also a yardstick
-            `similarity`: the clauses or sentences with the largest cosine to the text of the keywords.
+        encode (*optional*): a function from texts to vectors. With it there is also a yardstick `similarity`: the
+            clauses or sentences with the largest cosine to the query, or else to the text of the keywords. With
+            queries there is also `hybrid`, the sum of the overlap and of this cosine, both standardized.
         levels (*optional*): the units to select.
         seed (*optional*): of the random selection.
 
@@ -108,7 +115,7 @@ def yardsticks(
     results: dict[str, dict[str, float]] = {}
     for level in levels:
         units = _units(dataset, level)
-        for name, yardstick in (found | _find_similar(dataset, units, level, keywords, encode)).items():
+        for name, yardstick in (found | _find_similar(dataset, units, level, keywords, encode, found)).items():
             masks = yardstick.select(dataset, units, sparsity)
             results[f"{name}_{level}"] = _scores(masks, dataset["rationale"])
             if name == "linear" and accuracy is not None:
@@ -146,8 +153,8 @@ def weak_marks(
     keywords, labelled = list(keywords), dataset if name == "linear" else None
     found, _ = _find(dataset, labelled, validation_dataset, keywords, seed=0)
     units = _units(dataset, level) if level in LEVELS[1:] else []
-    if name == "similarity":
-        found |= _find_similar(dataset, units, level, keywords, encode)
+    if name in ("similarity", "hybrid"):
+        found |= _find_similar(dataset, units, level, keywords, encode, found)
     if name not in found or not units:
         raise ValueError(
             f"There is no yardstick {yardstick!r} for this dataset. There are {', '.join(found)}, each followed by "
@@ -172,21 +179,36 @@ def _find(
         if "label" in dataset.column_names:
             accuracy = float((predicted == np.array(dataset["label"])).mean())
     if "query" in dataset.column_names:
-        queries = [{word.lower() for word in words} for words in dataset["query"]]
-        found["overlap"] = Yardstick(overlap_scores(texts, queries, _units(dataset, "sentence")), summed_once)
+        scores = overlap_scores(dataset["tokens"], dataset["query"], _units(dataset, "sentence"))
+        found["overlap"] = Yardstick(scores, summed_once)
     if keywords := {word.lower() for word in keywords}:
         found["keywords"] = Yardstick([nearness(words, keywords) for words in texts], largest)
     return found, accuracy
 
 
 def _find_similar(
-    dataset: Dataset, units: Sequence[Sequence[int]], level: str, keywords: list[str], encode: Encode | None
+    dataset: Dataset,
+    units: Sequence[Sequence[int]],
+    level: str,
+    keywords: list[str],
+    encode: Encode | None,
+    found: dict[str, Yardstick],
 ) -> dict[str, Yardstick]:
-    """The yardstick `similarity` at a level of whole phrases, if there are keywords and a way to encode them."""
-    if not keywords or encode is None or level not in SEGMENTERS:
+    """The yardsticks `similarity` and `hybrid` at a level of whole phrases, if there are queries or keywords and a way
+    to encode them. The overlap is one of those that were `found`."""
+    has_queries = "query" in dataset.column_names
+    if not (keywords or has_queries) or encode is None or level not in SEGMENTERS:
         return {}
-    scores = similarities(dataset["tokens"], units, " ".join(keywords), encode)
-    return {"similarity": Yardstick(scores, largest)}
+    descriptions = (
+        [" ".join(words) for words in dataset["query"]] if has_queries else [" ".join(keywords)] * len(units)
+    )
+    scores = similarities(dataset["tokens"], units, descriptions, encode)
+    similar = {"similarity": Yardstick([of_words(*row) for row in zip(scores, units, strict=True)], largest)}
+    if has_queries:
+        shared = found["overlap"].unit_scores(dataset, units)
+        sums = [standardized(one) + standardized(other) for one, other in zip(shared, scores, strict=True)]
+        similar["hybrid"] = Yardstick([of_words(*row) for row in zip(sums, units, strict=True)], largest)
+    return similar
 
 
 def _units(dataset: Dataset, level: str) -> list[Sequence[int]]:
@@ -201,16 +223,28 @@ def select(
     """The mask (words,) of the units with the highest scores, up to the share `sparsity` of the words. `units` has the
     number of the unit of every word."""
     units = np.asarray(units)
-    starts = np.flatnonzero(np.r_[True, units[1:] != units[:-1]])
-    ends = np.r_[starts[1:], len(units)]
-    joined = [join(scores[start:end], words[start:end]) for start, end in zip(starts, ends, strict=True)]
+    joined = of_words(joined_scores(words, scores, units, join), units)
     everything = torch.ones(1, len(units), dtype=torch.bool)
-    mask = budget_mask(
-        torch.from_numpy(np.repeat(joined, ends - starts))[None],
-        grouped_units(torch.from_numpy(units)[None], everything, everything),
-        ratio=sparsity,
-    )
-    return mask[0].long().numpy()
+    grouped = grouped_units(torch.from_numpy(units)[None], everything, everything)
+    return budget_mask(torch.from_numpy(joined)[None], grouped, ratio=sparsity)[0].long().numpy()
+
+
+def joined_scores(words: Sequence[str], scores: np.ndarray, units: Sequence[int], join: Joined) -> np.ndarray:
+    """The score of every unit of a text, of the scores of its words. `units` has the number of the unit of every
+    word."""
+    bounds = _bounds(units)
+    return np.array([join(scores[start:end], words[start:end]) for start, end in pairwise(bounds)], dtype=float)
+
+
+def of_words(scores: np.ndarray, units: Sequence[int]) -> np.ndarray:
+    """For every word the score of its unit."""
+    return np.repeat(scores, np.diff(_bounds(units)))
+
+
+def _bounds(units: Sequence[int]) -> np.ndarray:
+    """Where the units of a text start, and where the last one ends."""
+    units = np.asarray(units)
+    return np.r_[np.flatnonzero(np.r_[True, units[1:] != units[:-1]]), len(units)]
 
 
 def yardsticks_table(results: dict[str, dict[str, float]]) -> str:
@@ -283,17 +317,15 @@ class LinearModel:
 
 
 def overlap_scores(
-    texts: Sequence[Sequence[str]], queries: Sequence[set[str]], sentences: Sequence[Sequence[int]]
+    texts: Sequence[Sequence[str]], queries: Sequence[Sequence[str]], sentences: Sequence[Sequence[int]]
 ) -> list[np.ndarray]:
-    """For every word of a text that occurs in its query the logarithm of the inverse share of the sentences that have
-    the word; 0 for other words. `sentences` has the number of the sentence of every word."""
-    distinct = {tuple(words): numbers for words, numbers in zip(texts, sentences, strict=True)}
-    counts = Counter(word for words, numbers in distinct.items() for word, _ in set(zip(words, numbers, strict=True)))
-    total = sum(len(set(numbers)) for numbers in distinct.values())
-    return [
-        np.array([math.log(total / counts[word]) if word in query else 0.0 for word in words])
-        for words, query in zip(texts, queries, strict=True)
-    ]
+    """For every word of a text its weight of [`query_weights`] if its query has it, and 0 if not. `sentences` has the
+    number of the sentence of every word."""
+    scores = []
+    for words, query, numbers in zip(texts, queries, sentences, strict=True):
+        weights = query_weights([words[start:end] for start, end in pairwise(_bounds(numbers))], query)
+        scores.append(np.array([weights.get(bare(word), 0.0) for word in words]))
+    return scores
 
 
 def nearness(words: Sequence[str], keywords: set[str]) -> np.ndarray:
@@ -305,20 +337,19 @@ def nearness(words: Sequence[str], keywords: set[str]) -> np.ndarray:
 
 
 def similarities(
-    texts: Sequence[Sequence[str]], units: Sequence[Sequence[int]], description: str, encode: Encode
+    texts: Sequence[Sequence[str]], units: Sequence[Sequence[int]], descriptions: Sequence[str], encode: Encode
 ) -> list[np.ndarray]:
-    """For every word of a text the cosine of its unit and a description."""
+    """For every unit of a text the cosine of it and of the text's description."""
     phrases = [
-        (row, [word for _, word in group])
-        for row, (words, numbers) in enumerate(zip(texts, units, strict=True))
-        for _, group in groupby(zip(numbers, words, strict=True), key=itemgetter(0))
+        [" ".join(words[start:end]) for start, end in pairwise(_bounds(numbers))]
+        for words, numbers in zip(texts, units, strict=True)
     ]
-    vectors = np.asarray(encode([description, *(" ".join(words) for _, words in phrases)]))
-    vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-9)
-    scores: list[list[float]] = [[] for _ in texts]
-    for (row, words), cosine in zip(phrases, vectors[1:] @ vectors[0], strict=True):
-        scores[row] += [cosine] * len(words)
-    return [np.array(one) for one in scores]
+    places = {text: place for place, text in enumerate(dict.fromkeys([*descriptions, *chain.from_iterable(phrases)]))}
+    vectors = np.asarray(encode(list(places)))
+    return [
+        cosines(vectors[[places[phrase] for phrase in row]], vectors[places[description]])
+        for row, description in zip(phrases, descriptions, strict=True)
+    ]
 
 
 def _scores(masks: Sequence[np.ndarray], rationales: Any) -> dict[str, float]:

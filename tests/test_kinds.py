@@ -93,7 +93,7 @@ def sentences_batch(sizes=SIZES, seed: int = 0, extra: int = 0) -> dict[str, tor
 def compared_batch(*args, **kwargs) -> dict[str, torch.Tensor]:
     """Sentences that are compared with a query, which makes their vectors three times as wide."""
     batch = sentences_batch(*args, **kwargs)
-    return batch | {"vectors": batch["vectors"].repeat(1, 1, 3)}
+    return batch | {"vectors": batch["vectors"].repeat(1, 1, 3), "relevance": batch["vectors"][..., :2]}
 
 
 def sentences(batch: Callable = sentences_batch, **options) -> Kind:

@@ -74,6 +74,26 @@ def test_pairs(option):
             assert result["score"] == pytest.approx(probability.item(), abs=1e-5)
 
 
+def test_only_the_extractor_reads_what_depends_on_the_other_sentences():
+    """Whether a sentence is more relevant than the others must not reach the prediction from a given selection."""
+    model, tokenizer = make_model("rnp", SENTENCES, compare_query=True)
+    words = {
+        "tokens": [PARTS[0].split() + PARTS[1].split()],
+        "query": [["beer."]],
+        "sentence_ids": [[0] * 4 + [1] * 7],
+    }
+    batch = model.data_collator(tokenizer)(list(model.encode_dataset(Dataset.from_dict(words), tokenizer)))
+    del batch["rationale"]
+    assert batch["relevance"][0, :, 0].tolist() == pytest.approx([1, -1], abs=1e-4)  # only the first has "beer"
+    other = batch | {"relevance": -batch["relevance"]}
+    mask = torch.tensor([[1.0, 0.0]])
+    assert torch.equal(model(**batch, rationale_mask=mask).logits, model(**other, rationale_mask=mask).logits)
+    assert not torch.equal(model(**batch).rationale_scores, model(**other).rationale_scores)
+    del batch["relevance"]
+    with pytest.raises(ValueError, match="needs the input relevance"):
+        model(**batch)
+
+
 def test_a_query_that_the_model_does_not_expect_raises(pipe):
     with pytest.raises(ValueError, match=r"made for texts with no query.*compare_query=True"):
         pipe({"text": "awful", "text_pair": TEXT})

@@ -36,6 +36,14 @@ def test_overlap_and_keywords():
     assert yardsticks(texts(), 0.1, keywords=["h"])["keywords_word"]["precision"] == 1
 
 
+def test_overlap_ignores_punctuation_and_words_that_are_everywhere():
+    """All three sentences have "film", so that it does not outweigh "won", which only the second one has."""
+    words = ["A", "film", "film", ".", "Film", "it", "Won", ",", "twice", ".", "The", "film", ",", "a", "film", "."]
+    numbers = [0] * 4 + [1] * 6 + [2] * 6
+    dataset = Dataset.from_dict({"tokens": [words], "sentence_ids": [numbers], "query": [["film", "won."]]})
+    assert weak_marks(dataset, "overlap_sentence", 0.3)["rationale"] == [[int(number == 1) for number in numbers]]
+
+
 def letters(words: list[str]) -> np.ndarray:
     """Vectors of texts: how often each letter occurs."""
     return np.array([[text.count(letter) for letter in "abcdefgh"] for text in words], dtype=float)
@@ -48,6 +56,16 @@ def test_similarity():
     assert weak_marks(texts(), "similarity_clause", 0.5, keywords=["a"], encode=letters)["rationale"] == [
         [1] * 5 + [0] * 5
     ]
+
+
+def test_hybrid_is_the_sum_of_overlap_and_similarity_to_the_query():
+    """Each sentence shares one word with the query, and the second one has more of its letters."""
+    dataset = texts(query=[["a", "g", "hhh"]])
+    results = yardsticks(dataset, 0.5, encode=letters)
+    assert results["similarity_sentence"]["f1"] == results["hybrid_sentence"]["f1"] == 1
+    assert "hybrid_word" not in results
+    with pytest.raises(ValueError, match="There is no yardstick"):
+        weak_marks(dataset, "hybrid_sentence", 0.5)
 
 
 def test_weak_marks_are_what_the_yardstick_selects():

@@ -20,9 +20,11 @@ class SentenceRationaleConfig(RationaleBaseConfig):
         train_encoder (`bool`, *optional*, defaults to `False`):
             Whether the encoder is trained. Otherwise the vectors of a dataset are computed once and kept on disk.
         compare_query (`bool`, *optional*, defaults to `False`):
-            Whether every text has a query, with which a frozen encoder's vectors are compared: the players read the
-            vector of a sentence, its product with that of the query, and the absolute difference. A trained encoder
-            needs no comparison, because it reads the sentence and the query together.
+            Whether every text has a query, with which the sentences are compared: the players read a frozen encoder's
+            vector of a sentence, its product with that of the query, and the absolute difference. The extractor also
+            reads how many words the sentence and the query share, and the cosine of their vectors, both relative to
+            the other sentences. A trained encoder needs no comparison, because it reads the sentence and the query
+            together.
         selection_level (`str`, *optional*, defaults to `"sentence"`):
             What has one vector: `"sentence"` or `"clause"`. `sparsity` is a share of the words.
         hidden_size (`int`, *optional*, defaults to 200):
@@ -47,7 +49,7 @@ class SentenceRationaleConfig(RationaleBaseConfig):
 
     @property
     def vector_size(self) -> int:
-        """The width of what the players read of a sentence."""
+        """The width of what both players read of a sentence."""
         return self.encoder_config.hidden_size * (3 if self.compare_query else 1)
 
     def validate_encoder(self):

@@ -17,6 +17,7 @@ from transformers.utils import logging
 
 from ..modeling.outputs import NO_MARK
 from ..text.encoding import TextEncoder, check_words, checked_rationale
+from ..text.relevance import cosines, overlap, standardized
 from ..text.segmentation import SEGMENTERS, Segmenter, units_of_words
 from ..version import __version__
 
@@ -24,6 +25,7 @@ from ..version import __version__
 logger = logging.get_logger(__name__)
 
 CACHE = Path(HF_HOME, "hf_rationale")  # the vectors of frozen encoders
+RELEVANCE_SIZE = 2  # shared words and cosine, of `compare`
 
 
 def encode_documents(
@@ -84,10 +86,11 @@ def encode_documents(
         queries = [" ".join(query) for query in batch.get("query", [])]
         if not model.config.train_encoder:
             vectors = _regroup(_encode_once(encode_alone, flat), counts)
-            if queries:
-                pairs = zip(vectors, _encode_once(encode_alone, queries), strict=True)
-                vectors = [compare(sentences, query) for sentences, query in pairs]
-            return {"vectors": vectors}
+            if not queries:
+                return {"vectors": vectors}
+            rows = zip(documents, vectors, queries, _encode_once(encode_alone, queries), strict=True)
+            compared = [compare(*row) for row in rows]
+            return {name: [row[name] for row in compared] for name in ("vectors", "relevance")}
         encodings = encoder(flat, np.repeat(queries, counts).tolist() if queries else None)
         if any(one.overflowing for one in encodings):
             logger.warning_once(f"Sentences of more than {limit} tokens are cut, as the encoder is trained.")
@@ -111,26 +114,38 @@ def encode_documents(
             "cache_file_name": str(CACHE / f"{fingerprint}.arrow"),
             "new_fingerprint": fingerprint,
             "load_from_cache_file": True,
-            "features": Features(vectors=Array2D((None, model.config.vector_size), "float32")),
+            "features": Features(
+                {name: Array2D((None, width), "float32") for name, width in _arrays(model.config).items()}
+            ),
         }
     sentences = sentences.map(
         encode_sentences, remove_columns=sentences.column_names, batched=True, desc="Encoding sentences", **options
     )
     encoded = concatenate_datasets([encoded, sentences], axis=1)
     if "vectors" in encoded.column_names:  # as arrays, because reading millions of Python numbers would take most time
-        encoded = encoded.with_format("numpy", columns=["vectors"], output_all_columns=True)
+        encoded = encoded.with_format("numpy", columns=list(_arrays(model.config)), output_all_columns=True)
     return encoded
 
 
-def compare(sentences: np.ndarray, query: np.ndarray) -> np.ndarray:
-    """What the players read of the vectors (sentences, width) and of the vector (width,) of the query: the vectors,
-    their products with that of the query, and the absolute differences (InferSent, Conneau et al. 2017). All are
-    scaled, so that each entry is about 1."""
-    sentences, query = (
-        vectors / np.linalg.norm(vectors, axis=-1, keepdims=True).clip(1e-6) * np.float32(vectors.shape[-1] ** 0.5)
-        for vectors in (sentences, query)
+def compare(
+    sentences: Sequence[str], vectors: np.ndarray, query: str, query_vector: np.ndarray
+) -> dict[str, np.ndarray]:
+    """What the players read of sentences with their vectors (sentences, width), and of a query with its vector
+    (width,).
+
+    `vectors` (sentences, 3 · width) has the vectors, their products with that of the query, and the absolute
+    differences (InferSent, Conneau et al. 2017), scaled so that each entry is about 1. `relevance` (sentences, 2) has
+    the words that are shared with the query and the cosine, as in a hybrid search. They are relative to the other
+    sentences of the document, so that the predictor must not read them."""
+    relevance = [overlap([one.split() for one in sentences], query.split()), cosines(vectors, query_vector)]
+    vectors, query_vector = (
+        one / np.linalg.norm(one, axis=-1, keepdims=True).clip(1e-6) * np.float32(one.shape[-1] ** 0.5)
+        for one in (vectors, query_vector)
     )
-    return np.concatenate([sentences, sentences * query, np.abs(sentences - query)], axis=1)
+    return {
+        "vectors": np.concatenate([vectors, vectors * query_vector, np.abs(vectors - query_vector)], axis=1),
+        "relevance": np.stack([standardized(values) for values in relevance], axis=1).astype(np.float32),
+    }
 
 
 def split_words(
@@ -175,13 +190,13 @@ class SentenceReader:
         sentences = [text[start:end].strip() for start, end in offsets]
         self.model.check_query(query is not None)
         if query is None:
-            vectors = self.encode(sentences)
+            arrays = {"vectors": self.encode(sentences)}
         elif self.model.config.train_encoder:
-            vectors = self.encode_pairs(sentences, [query] * len(sentences))
+            arrays = {"vectors": self.encode_pairs(sentences, [query] * len(sentences))}
         else:
-            vectors = compare(self.encode(sentences), self.encode([query])[0])
+            arrays = compare(sentences, self.encode(sentences), query, self.encode([query])[0])
         return {
-            "vectors": torch.from_numpy(vectors)[None],
+            **{name: torch.from_numpy(values)[None] for name, values in arrays.items()},
             "sizes": torch.tensor([[len(sentence.split()) for sentence in sentences]]),
             "offsets": torch.tensor([offsets]),
             "content": torch.ones(1, len(sentences), dtype=torch.long),
@@ -202,9 +217,10 @@ class SentenceCollator:
             "sentence_ids": torch.full((len(features), words), -1),
             "rationale": torch.full((len(features), words), NO_MARK),
         }
-        if "vectors" in features[0]:
-            batch["vectors"] = torch.zeros(len(features), sentences, len(features[0]["vectors"][0]))
-        else:
+        for name in ("vectors", "relevance"):
+            if name in features[0]:
+                batch[name] = torch.zeros(len(features), sentences, len(features[0][name][0]))
+        if "vectors" not in features[0]:
             tokens = max(len(ids) for feature in features for ids in feature["input_ids"])
             batch["input_ids"] = torch.full((len(features), sentences, tokens), -1)
         for row, feature in enumerate(features):
@@ -238,6 +254,11 @@ def _encode_once(encode: Callable[..., np.ndarray], texts: Sequence[str]) -> np.
     return encode(list(places))[[places[text] for text in texts]]
 
 
+def _arrays(config) -> dict[str, int]:
+    """The columns of arrays (sentences, width) that a frozen encoder gives, and their widths."""
+    return {"vectors": config.vector_size} | ({"relevance": RELEVANCE_SIZE} if config.compare_query else {})
+
+
 def _regroup(values: Sequence[Any], counts: Sequence[int]) -> list[Sequence[Any]]:
     ends = np.cumsum(counts)
     return [values[end - count : end] for end, count in zip(ends, counts, strict=True)]
@@ -246,7 +267,7 @@ def _regroup(values: Sequence[Any], counts: Sequence[int]) -> list[Sequence[Any]
 def _fingerprint(model, sentences: Dataset, tokenizer: PreTrainedTokenizerBase, level: str) -> str:
     """A hash of everything on which the vectors of a dataset depend."""
     digest = hashlib.blake2b(digest_size=16)
-    digest.update(f"{__version__} {level}{' compared' if model.config.compare_query else ''}".encode())
+    digest.update(f"{__version__} {level}{' with relevance' if model.config.compare_query else ''}".encode())
     digest.update(tokenizer.backend_tokenizer.to_str().encode())
     for name, weight in sorted(model.encoder.state_dict().items()):
         digest.update(name.encode())

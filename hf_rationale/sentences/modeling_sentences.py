@@ -23,7 +23,7 @@ from ..text.base import check_tokenizer
 from ..text.encoders import build_encoder, count_positions, load_encoder, load_weights
 from ..text.segmentation import SEGMENTERS
 from .configuration_sentences import SentenceRationaleConfig
-from .encoding import SentenceCollator, SentenceReader, encode_documents
+from .encoding import RELEVANCE_SIZE, SentenceCollator, SentenceReader, encode_documents
 
 
 class SentenceLayer(nn.Module):
@@ -41,18 +41,22 @@ class SentenceLayer(nn.Module):
 
 
 class SentenceExtractor(nn.Module):
-    """A bidirectional GRU over the sentences, and the mask predictor."""
+    """A bidirectional GRU over the sentences, and the mask predictor. Only the extractor reads how relevant a sentence
+    is to the query, as this is relative to the other sentences."""
 
     def __init__(self, config: SentenceRationaleConfig):
         super().__init__()
         self.layer = SentenceLayer(config)
+        self.relevance = nn.Linear(RELEVANCE_SIZE, config.hidden_size) if config.compare_query else None
         self.forward_gru = nn.GRU(config.hidden_size, config.hidden_size // 2, batch_first=True)
         self.backward_gru = nn.GRU(config.hidden_size, config.hidden_size // 2, batch_first=True)
         self.mask_predictor = MaskPredictor(config, config.hidden_size)
 
     def forward(self, inputs: RationaleInputs, stage: int, hidden, mask) -> tuple[torch.Tensor, torch.Tensor]:
-        vectors = self.layer(inputs.features["vectors"].detach())  # a trained encoder belongs to the predictor
-        hidden = run_both_ways(self.forward_gru, self.backward_gru, vectors, inputs.real.bool())
+        states = self.layer(inputs.features["vectors"].detach())  # a trained encoder belongs to the predictor
+        if self.relevance is not None:
+            states = states + self.relevance(inputs.features["relevance"])
+        hidden = run_both_ways(self.forward_gru, self.backward_gru, states, inputs.real.bool())
         return hidden, self.mask_predictor(hidden, inputs.units)
 
 
@@ -201,8 +205,11 @@ class SentenceRationaleForSequenceClassification(RationalePreTrainedModel):
         sentence_ids: torch.LongTensor | None = None,
         labels: torch.LongTensor | None = None,
         columns: dict[str, torch.Tensor] | None = None,
+        relevance: torch.Tensor | None = None,
     ) -> RationaleInputs:
         """Encode the sentences if only their tokens are given. Arguments as in `forward`."""
+        if self.config.compare_query and relevance is None:
+            raise ValueError("This model compares every text with a query, so that it needs the input relevance.")
         if (vectors is None) == (input_ids is None):
             raise ValueError("Give exactly one of vectors and input_ids.")
         given = input_ids if vectors is None else vectors
@@ -218,8 +225,11 @@ class SentenceRationaleForSequenceClassification(RationalePreTrainedModel):
             tokens = input_ids[real]
             encoded = self.encode_sentences(tokens.clamp_min(0), (tokens >= 0).long())
             vectors = encoded.new_zeros(*real.shape, encoded.shape[-1]).masked_scatter(real.unsqueeze(-1), encoded)
+        features = {"vectors": vectors}
+        if self.config.compare_query:
+            features["relevance"] = relevance.to(vectors.dtype)
         return RationaleInputs(
-            features={"vectors": vectors},
+            features=features,
             real=real.long(),
             units=single_units(real, sizes),
             context=torch.zeros_like(real, dtype=vectors.dtype),
@@ -243,6 +253,7 @@ class SentenceRationaleForSequenceClassification(RationalePreTrainedModel):
         sentence_ids: torch.LongTensor | None = None,
         labels: torch.LongTensor | None = None,
         columns: dict[str, torch.Tensor] | None = None,
+        relevance: torch.Tensor | None = None,
         **options,
     ) -> RationaleClassifierOutput | tuple:
         r"""
@@ -257,12 +268,15 @@ class SentenceRationaleForSequenceClassification(RationalePreTrainedModel):
                 padding.
             labels (`torch.LongTensor` of shape `(batch,)`, *optional*): class indices.
             columns (`dict[str, torch.Tensor]`, *optional*): further columns of a dataset, for a method's objective.
+            relevance (`torch.FloatTensor` of shape `(batch, sentences, 2)`, *optional*): of a model that compares with
+                a query, the number of shared words and the cosine, as the reader of texts computes them.
             options: as of [`RationalePreTrainedModel.rationalize`], such as `rationale_ratio`.
 
         Raises:
             ValueError: if the inputs are malformed.
         """
-        return self.rationalize(self.prepare(vectors, input_ids, sizes, sentence_ids, labels, columns), **options)
+        inputs = self.prepare(vectors, input_ids, sizes, sentence_ids, labels, columns, relevance)
+        return self.rationalize(inputs, **options)
 
     # --- Datasets ----------------------------------------------------------------------------------------------------
 
