@@ -111,8 +111,8 @@ class TwoPassN2RTrainer(N2RTrainer):
 class TwoPassA2ITrainer(A2ITrainer):
     """The objective with two passes: one for the attack and one for the instruction."""
 
-    def objective(self, model, inputs):
-        output = super(A2ITrainer, self).objective(model, inputs)
+    def training_objective(self, model, inputs):
+        output = super(A2ITrainer, self).training_objective(model, inputs)
         mask, config = model.select(inputs, extractor=model.attacker).mask, model.config
         attacked = predict_fixed(model, inputs, mask).logits.float()
         output.losses |= {
@@ -242,7 +242,7 @@ def check_gradients(case: str, folder: str, method: str):
         for part in trainer.model.children():
             part.eval()  # no dropout, which would differ between two passes; the model still samples its masks
         torch.manual_seed(0)
-        trainer.model(**batch, objective=trainer.objective).loss.backward()
+        trainer.model(**batch, objective=trainer.training_objective).loss.backward()
     one, two = (dict(trainer.model.named_parameters()) for trainer in trainers)
     for name in one:
         torch.testing.assert_close(one[name].grad, two[name].grad, rtol=1e-5, atol=1e-5)

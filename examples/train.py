@@ -9,7 +9,6 @@ Every field of the method's training arguments, which include those of transform
 import argparse
 import json
 import logging
-import os
 import random
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,6 @@ from typing import Any
 
 from datasets import Dataset
 from transformers import AutoConfig, AutoModel, AutoTokenizer, HfArgumentParser, PreTrainedModel, set_seed
-from transformers.trainer_utils import get_last_checkpoint
 
 from hf_rationale import (
     METHODS,
@@ -37,6 +35,7 @@ from hf_rationale import (
 )
 from hf_rationale.data import CORPORA
 from hf_rationale.sentences.encoding import sentence_encoder
+from hf_rationale.trainer import last_checkpoint
 from hf_rationale.yardsticks import weak_marks
 
 
@@ -325,7 +324,7 @@ def main():
     )
     resume = args.resume_from_checkpoint
     if resume == "last":
-        resume = get_last_checkpoint(args.output_dir) if os.path.isdir(args.output_dir) else None
+        resume = last_checkpoint(args.output_dir)
         logger.info(f"Resuming from {resume}" if resume else f"No checkpoint in {args.output_dir}: starting anew")
     result = trainer.train(resume_from_checkpoint=resume)
 
@@ -354,6 +353,9 @@ def main():
         if "scores" in (simple := report.sections["yardsticks"]):
             best = simple["best"]
             trainer.save_metrics("yardstick", {"yardstick": best, "yardstick_f1": simple["scores"][best]["f1"]})
+    if args.push_to_hub:
+        trainer.push_to_hub(commit_message="Scores")  # with the card of the report
+    if trainer.is_world_process_zero():
         print(f"The model, its scores and its card ({Path(args.output_dir) / 'README.md'}) are in {args.output_dir}")
 
 

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 
 import torch
 from datasets import DatasetDict
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from .data import CORPORA, load_rationale_dataset
 from .evaluation import evaluate_rationales
@@ -40,8 +46,8 @@ def main(arguments: list[str] | None = None):
         required=True,
         help="for report.json, .md and .html, and predictions.jsonl; an interrupted run continues there",
     )
-    evaluate.add_argument("--batch_size", type=int, default=32)
-    evaluate.add_argument("--max_length", type=int, help="cut texts to this number of tokens, as in training")
+    evaluate.add_argument("--batch_size", type=positive, default=32)
+    evaluate.add_argument("--max_length", type=positive, help="cut texts to this number of tokens, as in training")
     evaluate.add_argument("--rationale_level", choices=LEVELS, help="the units to select, if not those of the model")
     evaluate.set_defaults(run=run_evaluate)
 
@@ -57,9 +63,11 @@ def main(arguments: list[str] | None = None):
     simple.set_defaults(run=run_yardsticks)
 
     options = parser.parse_args(arguments)
+    if Path(options.output_dir).exists() and not Path(options.output_dir).is_dir():
+        parser.error(f"--output_dir must be a folder, but {options.output_dir} is a file")
     try:
         dataset = load_rationale_dataset(options.dataset, options.data_dir, options.aspect)
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         parser.error(str(error))
     if options.split not in dataset:
         parser.error(f"{options.dataset} has no {options.split} split, only {', '.join(dataset)}")
@@ -67,7 +75,7 @@ def main(arguments: list[str] | None = None):
 
 
 def run_evaluate(parser: argparse.ArgumentParser, options: argparse.Namespace, dataset: DatasetDict):
-    model = AutoModelForSequenceClassification.from_pretrained(options.model)
+    model, tokenizer = load(parser, options.model)
     if not isinstance(model, RationalePreTrainedModel):
         parser.error(f"{options.model} is a {type(model).__name__}, which selects nothing that could be measured")
     naming = {"data_name": " ".join(filter(None, (options.dataset, options.aspect, options.split)))}
@@ -75,10 +83,11 @@ def run_evaluate(parser: argparse.ArgumentParser, options: argparse.Namespace, d
     if corpus.instances is not None:
         naming["instances"] = corpus.instances(options.data_dir, options.split)
         naming["class_names"] = corpus.class_names
-    report = evaluate_rationales(
+    evaluate = partial(
+        evaluate_rationales,
         model.to("cuda" if torch.cuda.is_available() else "cpu"),
         dataset[options.split],
-        AutoTokenizer.from_pretrained(options.model),
+        tokenizer,
         options.output_dir,
         batch_size=options.batch_size,
         max_length=options.max_length,
@@ -86,6 +95,10 @@ def run_evaluate(parser: argparse.ArgumentParser, options: argparse.Namespace, d
         **_labelled(dataset),
         **naming,
     )
+    try:
+        report = evaluate()
+    except ValueError as error:
+        parser.error(str(error))
     print(report.to_markdown())
 
 
@@ -106,6 +119,22 @@ def run_yardsticks(parser: argparse.ArgumentParser, options: argparse.Namespace,
     folder.mkdir(parents=True, exist_ok=True)
     (folder / YARDSTICKS_NAME).write_text(json.dumps(results, indent=1), encoding="utf-8")
     print(yardsticks_table(results))
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, but is {number}")
+    return number
+
+
+def load(parser: argparse.ArgumentParser, model: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A model and its tokenizer, or an error of the command line."""
+    try:
+        return AutoModelForSequenceClassification.from_pretrained(model), AutoTokenizer.from_pretrained(model)
+    except (OSError, ValueError) as error:
+        parser.error(f"{model} cannot be loaded: {error}")
 
 
 def _labelled(dataset: DatasetDict) -> dict:

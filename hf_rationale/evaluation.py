@@ -23,7 +23,7 @@ from .diagnostics import failure_rate, gold_against_selected, gold_replacement, 
 from .faithfulness import faithfulness
 from .metrics import bootstrap_intervals, classification_scores, rationale_scores
 from .modeling.base import RationalePreTrainedModel
-from .reading import NotMeasurableError, Rationales, encode, encode_labelled, read_rationales
+from .reading import NotMeasurableError, Rationales, check_batch_size, encode, encode_labelled, read_rationales
 from .report import NOT_MEASURED, RationaleReport
 from .version import __version__
 from .yardsticks import best_yardstick, yardsticks
@@ -74,8 +74,10 @@ def evaluate_rationales(
             [`yardsticks`]).
 
     Raises:
-        ValueError: if a section is unknown, or if the folder has the report of another model or of other data.
+        ValueError: if a section is unknown, if `batch_size` is not at least 1, or if the folder has the report of
+            another model or of other data.
     """
+    check_batch_size(batch_size)
     unknown = set(sections or ()) - set(SECTIONS)
     if unknown:
         raise ValueError(f"There is no section {', '.join(sorted(unknown))}. The sections are {', '.join(SECTIONS)}.")

@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .modeling.base import RationalePreTrainedModel
+from .modeling.labels import with_class_indices
 from .modeling.outputs import NO_MARK, RationaleInputs
 from .text.encoders import count_positions
 from .text.encoding import encode_rationale_dataset
@@ -115,6 +116,7 @@ def encode(
         if model.is_encoded(dataset):
             return dataset
         options = {} if level is None else {"level": level}
+        dataset = with_class_indices(dataset, model.config)
         return model.encode_dataset(dataset, tokenizer, max_length, **options)
     if "input_ids" in dataset.column_names:
         return dataset
@@ -146,6 +148,7 @@ def read_batches(
 ) -> Iterator[MarkedBatch]:
     """Batches of an encoded `dataset`, of examples of similar length. During the iteration, the model is in evaluation
     mode."""
+    check_batch_size(batch_size)
     collate = model.data_collator(tokenizer)
     order = np.argsort(dataset["length"][:], kind="stable")[::-1]  # if the longest do not fit, that shows at once
     with evaluation_mode(model), tqdm(total=len(order), desc=description, unit="example", leave=False) as progress:
@@ -159,6 +162,12 @@ def read_batches(
             read = MarkedBatch(rows, inputs, exists, exists, rationale == 1)
             yield read._replace(readable=read.marks_of(inputs.units.selectable.long()) > 0)
             progress.update(len(rows))
+
+
+def check_batch_size(batch_size: int):
+    """Raises `ValueError` if it is not at least 1."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, but is {batch_size}")
 
 
 @contextmanager

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import os
 import re
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset, IterableDataset
+from datasets import Dataset, IterableDataset, disable_progress_bars, enable_progress_bars
+from datasets.utils import are_progress_bars_disabled
 from safetensors.torch import load_file, save_file
 from torch import nn
-from torch.nn import functional as F
 from transformers import EvalPrediction
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import CONFIG_NAME, logging
 
 from .compat import LengthGroupingTrainer
@@ -21,10 +28,12 @@ from .metrics import classification_scores, rationale_f1
 from .model_card import ModelCardCallback
 from .modeling.base import ADAPTER_CONFIG_NAME, RationalePreTrainedModel
 from .modeling.guidance import attributions, imitation, marks_loss, random_subset
-from .modeling.objective import full_text_terms, objective, selected_share
+from .modeling.labels import with_class_indices
+from .modeling.objective import cross_entropy, full_text_terms, objective, selected_share
 from .modeling.outputs import NO_MARK, Prediction, RationaleClassifierOutput, RationaleInputs, Selection
 from .modeling.selection import calibrate_threshold
 from .reading import evaluation_mode
+from .trainer_checks import check_collator, check_metrics
 from .training_args import RationaleTrainingArguments
 
 
@@ -32,13 +41,14 @@ logger = logging.get_logger(__name__)
 
 # The file of a checkpoint with the trained weights that are not part of the saved model.
 TRAINING_MODULES_NAME = "training_modules.safetensors"
+STREAMED = 1000  # the examples of a stream that are encoded at a time
 
 
 class RationaleTrainer(LengthGroupingTrainer):
     r"""
     Trains a rationale classifier with the objective of RNP (Lei et al. 2016). It is the base class of all methods. A
     method changes what the predictor reads (`read`) or what the two players pay for it (`game`), or adds a term to the
-    whole (`objective`). Each calls `super()`, so that methods can be combined by inheritance (see [`compose`]).
+    whole (`training_objective`). Each calls `super()`, so that methods can be combined by inheritance (see [`compose`]).
 
     - Datasets are encoded by the model (for text, see [`encode_rationale_dataset`]). Encoded datasets are used as they
       are.
@@ -49,12 +59,19 @@ class RationaleTrainer(LengthGroupingTrainer):
       not depend on how the examples are divided into micro-batches and, evenly, over devices.
 
     Args:
-        model ([`RationalePreTrainedModel`]): the model.
-        args ([`RationaleTrainingArguments`]): the arguments, of the trainer's `arguments_class`.
-        kwargs: as of [`~transformers.Trainer`]. `processing_class` is the tokenizer.
+        model ([`RationalePreTrainedModel`], *optional*): the model. `model_init` can be given instead.
+        args ([`RationaleTrainingArguments`], *optional*): of the trainer's `arguments_class`. By default the folder is
+            `tmp_trainer`.
+        train_dataset, eval_dataset (*optional*): the datasets. The training set can be an `IterableDataset` (with
+            `max_steps`). With a dict of validation sets, the first one calibrates the threshold and chooses the
+            checkpoint. Without any, the threshold is calibrated on the training set, when training is finished.
+        processing_class (*optional*): the tokenizer.
+        data_collator, compute_metrics (*optional*): as of [`~transformers.Trainer`]. By default those of the model,
+            and [`rationale_metrics`].
+        kwargs: as of [`~transformers.Trainer`].
 
     Raises:
-        ValueError: if the model, the arguments or the datasets do not fit the method.
+        ValueError: if the model, the arguments, the datasets or one of the functions do not fit the method.
     """
 
     name = "rnp"  # on the command line and on model cards
@@ -66,17 +83,20 @@ class RationaleTrainer(LengthGroupingTrainer):
 
     def __init__(
         self,
-        model: RationalePreTrainedModel,
-        args: RationaleTrainingArguments,
-        train_dataset: Dataset | None = None,
-        eval_dataset: Dataset | None = None,
+        model: RationalePreTrainedModel | None = None,
+        args: RationaleTrainingArguments | None = None,
+        train_dataset: Dataset | IterableDataset | None = None,
+        eval_dataset: Dataset | dict[str, Dataset] | None = None,
         processing_class=None,
         data_collator=None,
         compute_metrics=None,
         **kwargs,
     ):
         if kwargs.get("compute_loss_func") is not None:
-            raise ValueError("compute_loss_func has no effect here. Override RationaleTrainer.objective instead.")
+            raise ValueError(
+                "compute_loss_func has no effect here. Override RationaleTrainer.training_objective instead."
+            )
+        args = self.arguments_class("tmp_trainer") if args is None else args  # as transformers' Trainer does
         if not isinstance(args, self.arguments_class):
             raise ValueError(
                 f"{type(self).__name__} needs arguments of the class {self.arguments_class.__name__}, but args is a "
@@ -88,6 +108,61 @@ class RationaleTrainer(LengthGroupingTrainer):
                 "process for each GPU (`accelerate launch --multi_gpu …` or `torchrun --nproc_per_node … …`), or set "
                 "CUDA_VISIBLE_DEVICES to one of them."
             )
+        if model is None and "model_init" not in kwargs:
+            raise ValueError("Pass a model, or a function model_init that makes one.")
+        if isinstance(eval_dataset, dict) and args.metric_for_best_model == "accuracy":
+            args = copy.copy(args)  # the caller's stay as they are
+            args.metric_for_best_model = f"{next(iter(eval_dataset))}_accuracy"
+        self._max_length = args.max_length
+        self.processing_class = processing_class
+        if model is None:
+            self.model_init = kwargs["model_init"]
+            reader = super().call_model_init()  # encodes the datasets, as every model of model_init reads them
+        else:
+            reader = model
+            self.prepare_model(model)
+        train_dataset = self._encoded(train_dataset, reader, self.columns)
+        if isinstance(eval_dataset, dict):
+            eval_dataset = {name: self._encoded(dataset, reader) for name, dataset in eval_dataset.items()}
+        else:
+            eval_dataset = self._encoded(eval_dataset, reader)
+        if isinstance(train_dataset, Dataset) and "labels" not in train_dataset.column_names:
+            raise ValueError("The training set has no column 'label'.")
+        if args.marks_weight and isinstance(train_dataset, Dataset) and not has_marks(train_dataset):
+            raise ValueError("marks_weight needs rationales that people marked, but the training set has none.")
+        if data_collator is not None and isinstance(train_dataset, Dataset):
+            check_collator(data_collator, train_dataset)
+        if compute_metrics is not None:
+            check_metrics(compute_metrics, reader.config.num_labels)
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            data_collator=data_collator or reader.data_collator(processing_class, self.columns),
+            compute_metrics=compute_metrics or rationale_metrics,
+            **kwargs,
+        )
+        self.class_weights = self._class_weights()
+        self._components: dict[str, torch.Tensor] = defaultdict(float)
+        self._component_weight = 0.0
+        self.model_card = ModelCardCallback(self)
+        self.add_callback(self.model_card)
+
+    def create_accelerator_and_postprocess(self) -> None:
+        super().create_accelerator_and_postprocess()
+        # The Trainer divides by the accumulation steps, and transformers 5.4 lets accelerate do so a second time.
+        self.accelerator.gradient_accumulation_steps = 1
+
+    def call_model_init(self, trial=None) -> RationalePreTrainedModel:
+        model = super().call_model_init(trial)
+        self.prepare_model(model)
+        return model
+
+    def prepare_model(self, model: RationalePreTrainedModel) -> None:
+        """Add the players of the method. Raises `ValueError` if the model does not fit the method, or if it is an
+        adapter that nobody could load."""
         for name, value in self.model_options.items():
             if getattr(model.config, name, False) != value:
                 raise ValueError(
@@ -99,32 +174,13 @@ class RationaleTrainer(LengthGroupingTrainer):
                         else f"Make the model with from_encoder_pretrained(…, {name}={value})."
                     )
                 )
-        self._max_length = args.max_length
-        self.processing_class = processing_class
+        adapters = getattr(model, "peft_config", {})
+        if any(not adapter.base_model_name_or_path for adapter in adapters.values()):
+            raise ValueError(
+                "The adapter's base model is in no folder, so that nobody could load the adapter. Before "
+                "get_peft_model, save the model with its tokenizer (save_pretrained), and load it from there."
+            )
         self.add_players(model)
-        super().__init__(
-            model=model,
-            args=args,
-            train_dataset=self._encoded(train_dataset, model, self.columns),
-            eval_dataset=self._encoded(eval_dataset, model),
-            processing_class=processing_class,
-            data_collator=data_collator or model.data_collator(processing_class, self.columns),
-            compute_metrics=compute_metrics or rationale_metrics,
-            **kwargs,
-        )
-        if isinstance(self.train_dataset, Dataset) and "labels" not in self.train_dataset.column_names:
-            raise ValueError("The training set has no column 'label'.")
-        if args.marks_weight and isinstance(self.train_dataset, Dataset) and not has_marks(self.train_dataset):
-            raise ValueError("marks_weight needs rationales that people marked, but the training set has none.")
-        self._components: dict[str, torch.Tensor] = defaultdict(float)
-        self._component_weight = 0.0
-        self.model_card = ModelCardCallback(self)
-        self.add_callback(self.model_card)
-
-    def create_accelerator_and_postprocess(self) -> None:
-        super().create_accelerator_and_postprocess()
-        # The Trainer divides by the accumulation steps, and transformers 5.4 lets accelerate do so a second time.
-        self.accelerator.gradient_accumulation_steps = 1
 
     def add_players(self, model: RationalePreTrainedModel) -> None:
         """Add the modules that this method trains in addition to the model. Those of another method are removed."""
@@ -134,17 +190,19 @@ class RationaleTrainer(LengthGroupingTrainer):
 
     def curriculum(self, model: RationalePreTrainedModel, inputs: RationaleInputs) -> RationaleClassifierOutput:
         """The objective at this step of the training: at first, units may be selected in parts, and at random."""
+        if self.class_weights is not None:
+            inputs = inputs._replace(weights=self.class_weights.to(inputs.labels.device)[inputs.labels])
         if self.is_before(self.args.parts_first_ratio):
             inputs = inputs._replace(units=inputs.units.separate())
         if self.is_before(self.args.predictor_first_ratio):
             return self.predictor_first(model, inputs)
-        return self.objective(model, inputs)
+        return self.training_objective(model, inputs)
 
     def predictor_first(self, model: RationalePreTrainedModel, inputs: RationaleInputs) -> RationaleClassifierOutput:
         """Before the game: the predictor reads random units, and the extractor imitates its attributions."""
         mask = random_subset(inputs.units, model.config.sparsity)
         prediction = model.predict(inputs, mask)
-        losses = {"cross_entropy": F.cross_entropy(prediction.logits.float(), inputs.labels)}
+        losses = {"cross_entropy": cross_entropy(prediction.logits, inputs).mean()}
         if self.args.distillation_weight or self.args.marks_weight:
             scores = model.select(inputs).scores
             losses |= self.guidance(model, inputs, scores)
@@ -160,7 +218,9 @@ class RationaleTrainer(LengthGroupingTrainer):
             losses=losses | {"sparsity": selected_share(mask, inputs.units).mean()},
         )
 
-    def objective(self, model: RationalePreTrainedModel, inputs: RationaleInputs) -> RationaleClassifierOutput:
+    def training_objective(
+        self, model: RationalePreTrainedModel, inputs: RationaleInputs
+    ) -> RationaleClassifierOutput:
         """What one forward call of the wrapped module computes in training: the game, Ω, and the full-text term if it
         has a weight."""
         selection = self.select(model, inputs)
@@ -200,7 +260,7 @@ class RationaleTrainer(LengthGroupingTrainer):
     ) -> tuple[Prediction, dict[str, torch.Tensor]]:
         """The predictor's output from the rationale, and what the two players pay for it, by name."""
         prediction = self.read(model, inputs, selection.mask)
-        return prediction, {"cross_entropy": F.cross_entropy(prediction.logits.float(), inputs.labels)}
+        return prediction, {"cross_entropy": cross_entropy(prediction.logits, inputs).mean()}
 
     def read(self, model: RationalePreTrainedModel, inputs: RationaleInputs, mask: torch.Tensor) -> Prediction:
         """In training, the predictor reads what `mask` (batch, positions) selects."""
@@ -235,6 +295,45 @@ class RationaleTrainer(LengthGroupingTrainer):
         self._micro_batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         self._examples = sum(len(batch["labels"]) for batch in self._micro_batches)
         return self._micro_batches, None
+
+    def _class_weights(self) -> torch.Tensor | None:
+        """The weight (labels,) of the examples of every class."""
+        weights, count = self.args.class_weights, self.model.config.num_labels
+        if weights == "balanced":
+            if not isinstance(self.train_dataset, Dataset):
+                raise ValueError('class_weights="balanced" needs a Dataset as training set. Give a list of weights.')
+            frequencies = np.bincount(self.train_dataset["labels"][:], minlength=count)
+            weights = (frequencies.sum() / (count * frequencies.clip(1))).tolist()
+        if weights is not None and len(weights) != count:
+            raise ValueError(f"class_weights needs {count} weights, one for each class, but has {len(weights)}.")
+        return None if weights is None else torch.tensor(weights)
+
+    # --- Training ----------------------------------------------------------------------------------------------------
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args, **kwargs):
+        """As transformers', but `True` resumes from the last checkpoint that is complete, and a threshold that no
+        evaluation has calibrated is calibrated at the end."""
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = last_checkpoint(self.args.output_dir)
+            if resume_from_checkpoint is None:
+                raise ValueError(f"There is no complete checkpoint in {self.args.output_dir} to resume from.")
+        result = super().train(resume_from_checkpoint, *args, **kwargs)
+        if self.eval_dataset is None or self.args.eval_strategy == "no":
+            dataset = self.train_dataset if self.eval_dataset is None else self.eval_dataset
+            if isinstance(dataset, IterableDataset):
+                logger.warning(
+                    "There is no validation set, and a stream cannot be used instead: the threshold "
+                    f"({self.model.config.rationale_threshold}) is not calibrated. Pass eval_dataset, or select "
+                    'by decoding="budget".'
+                )
+            else:
+                if self.eval_dataset is None:
+                    logger.info("There is no validation set: the threshold is calibrated on the training set.")
+                self.calibrate()
+        return result
+
+    def _remove_unused_columns(self, dataset, description: str | None = None):
+        return dataset  # an encoded dataset has only columns that are used
 
     # --- Optimizer ---------------------------------------------------------------------------------------------------
 
@@ -312,7 +411,8 @@ class RationaleTrainer(LengthGroupingTrainer):
             self._component_means()  # raises, so that a broken model is not evaluated and saved over a good one
         if eval_dataset is None:
             self.calibrate()
-        eval_dataset = self._encoded(eval_dataset, self.model)
+        if not isinstance(eval_dataset, dict | str):
+            eval_dataset = self._encoded(eval_dataset, self.model)
         metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
         accuracy, chance = metrics.get(f"{metric_key_prefix}_balanced_accuracy"), 1 / self.model.config.num_labels
         if accuracy is not None and accuracy <= chance and self.is_world_process_zero():
@@ -329,12 +429,16 @@ class RationaleTrainer(LengthGroupingTrainer):
 
     @torch.no_grad()
     def calibrate(self) -> float:
-        """Set the model's `rationale_threshold` so that the share `sparsity` of the validation set is selected."""
+        """Set the model's `rationale_threshold` so that the share `sparsity` of the validation set is selected: of the
+        first, if there are several, and of the training set, if there is none."""
+        dataset = self.train_dataset if self.eval_dataset is None else self.eval_dataset
+        if isinstance(dataset, dict):
+            dataset = next(iter(dataset.values()))
         model = self.accelerator.unwrap_model(self.model)
         training = model.training
         model.eval()
         examples = []
-        for batch in self.get_eval_dataloader():
+        for batch in self.get_eval_dataloader(dataset):
             batch = self._prepare_inputs(batch)
             inputs = model.prepare(**{k: v for k, v in batch.items() if k not in ("rationale", "labels")})
             with self.accelerator.autocast():  # for the scores of evaluation: autocast wraps forward, and not `select`
@@ -430,25 +534,57 @@ class RationaleTrainer(LengthGroupingTrainer):
     # --- Data --------------------------------------------------------------------------------------------------------
 
     def _encoded(self, dataset, model: RationalePreTrainedModel, columns: tuple[str, ...] = ()):
-        if isinstance(dataset, dict | IterableDataset):
-            raise ValueError(f"A split must be one datasets.Dataset, but is a {type(dataset).__name__}.")
+        if isinstance(dataset, dict):
+            raise ValueError(f"Pass one datasets.Dataset: {dataset.keys()} are several.")
+        if isinstance(dataset, IterableDataset):
+            return self._encoded_stream(dataset, model, columns)
         if not isinstance(dataset, Dataset):
             return dataset
+        dataset = with_class_indices(dataset, model.config)
         if not model.is_encoded(dataset):
             dataset = model.encode_dataset(dataset, self.processing_class, self._max_length, columns)
         if missing := {"rationale", *model.encoded_columns, *columns} - set(dataset.column_names):
             raise ValueError(
                 f"The encoded dataset lacks the columns {sorted(missing)}. Encode it with encode_dataset."
             )
-        if "labels" in dataset.column_names:
-            labels, num_labels = dataset["labels"][:], model.config.num_labels
-            if not all(isinstance(label, int) for label in labels):
-                raise ValueError("Labels must be class indices, which are integers, but some are not.")
-            if labels and (min(labels) < 0 or max(labels) >= num_labels):
-                raise ValueError(
-                    f"The labels run from {min(labels)} to {max(labels)}, but the model has {num_labels} classes."
-                )
         return dataset
+
+    def _encoded_stream(self, dataset: IterableDataset, model: RationalePreTrainedModel, columns: tuple[str, ...]):
+        def rows() -> Iterator[dict[str, Any]]:
+            for batch in dataset.iter(STREAMED):
+                with silenced_progress_bars():
+                    encoded = self._encoded(Dataset.from_dict(batch), model, columns)
+                yield from encoded
+
+        return IterableDataset.from_generator(rows)
+
+
+@contextmanager
+def silenced_progress_bars() -> Iterator[None]:
+    """Without the bars of datasets, of which a stream would show one for every thousand examples."""
+    disabled = are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not disabled:
+            enable_progress_bars()
+
+
+def last_checkpoint(folder: str | os.PathLike) -> str | None:
+    """The last complete checkpoint in `folder`, or `None`. A run that is killed while it saves leaves a checkpoint
+    without a readable `trainer_state.json`, which is written last."""
+    checkpoints = sorted(
+        (path for path in Path(folder).glob(f"{PREFIX_CHECKPOINT_DIR}-*") if path.name.split("-")[-1].isdigit()),
+        key=lambda path: int(path.name.split("-")[-1]),
+    )
+    for path in reversed(checkpoints):
+        try:
+            json.loads((path / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        return str(path)
+    return None
 
 
 def has_marks(dataset: Dataset) -> bool:

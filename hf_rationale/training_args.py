@@ -59,6 +59,9 @@ class RationaleTrainingArguments(TrainingArguments):
             the full text (PLMR, equation 16).
         match_base (`float`, *optional*):
             a > 1 in h(x) = a^x. Without it, h(x) = x.
+        class_weights (`list[float]` or JSON, or `"balanced"`, *optional*):
+            The weight of the cross-entropy of the examples of every class. `"balanced"` gives every class the same
+            share of the loss: examples / (classes · examples of the class). Validation is not weighted.
 
     Raises:
         ValueError: if a field is out of range.
@@ -99,6 +102,9 @@ class RationaleTrainingArguments(TrainingArguments):
     match_base: float | None = field(
         default=None, metadata={"help": "a in h(x) = a^x, which is applied to this excess. By default h(x) = x."}
     )
+    class_weights: list | str | None = field(
+        default=None, metadata={"help": 'JSON: the weight of the examples of each class, or "balanced".'}
+    )
     eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate on the validation set."})
     save_strategy: str = field(default="epoch", metadata={"help": "When to save a checkpoint."})
     save_total_limit: int | None = field(default=1, metadata={"help": "Checkpoints to keep besides the best."})
@@ -129,6 +135,19 @@ class RationaleTrainingArguments(TrainingArguments):
                 raise ValueError(f"learning_rate_mapping: {pattern!r} is no regular expression: {error}") from None
             if not isinstance(rate, int | float) or not rate >= 0:
                 raise ValueError(f"learning_rate_mapping: the rate of {pattern!r} must be a number, but is {rate!r}")
+        if isinstance(self.class_weights, str) and self.class_weights != "balanced":
+            try:
+                self.class_weights = json.loads(self.class_weights)
+            except json.JSONDecodeError as error:
+                raise ValueError(f'class_weights is neither "balanced" nor JSON: {error}') from None
+        if isinstance(self.class_weights, list) and not all(
+            isinstance(weight, int | float) and 0 <= weight < float("inf") for weight in self.class_weights
+        ):
+            raise ValueError(f"class_weights must be finite and at least 0, but are {self.class_weights}")
+        if not isinstance(self.class_weights, list | None) and self.class_weights != "balanced":
+            raise ValueError(f'class_weights must be a list or "balanced", but is {self.class_weights!r}')
+        if not self.eval_do_concat_batches:
+            raise ValueError("eval_do_concat_batches=False is not supported: scores need all examples. Leave it out.")
         if self.max_length is not None and self.max_length < 1:
             raise ValueError(f"max_length must be at least 1, but is {self.max_length}")
         if self.label_smoothing_factor:

@@ -102,6 +102,13 @@ def test_unclosed_quote_is_named(write):
         load_rationale_dataset("tweets", folder)
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_column(write):
+    path = write(ROWS) / "train.csv"
+    expected = load_rationale_dataset("tweets", path.parent)["train"][:]
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())  # as Excel saves "CSV UTF-8"
+    assert load_rationale_dataset("tweets", path.parent)["train"][:] == expected
+
+
 def test_missing_columns_are_named(write):
     with pytest.raises(MalformedDataError, match=r"train\.csv, line 1: .*missing selected_text"):
         load_rationale_dataset("tweets", write([], header=["textID", "text", "sentiment"]))

@@ -361,7 +361,7 @@ def test_the_extractor_of_random_patterns_does_not_see_labels(tmp_path):
         inputs = batch.inputs._replace(labels=1 - batch.inputs.labels if flip else batch.inputs.labels)
         torch.manual_seed(0)
         trainer.model.train()
-        patterns.objective(trainer.model, inputs).loss.backward()
+        patterns.training_objective(trainer.model, inputs).loss.backward()
         gradients.append([weight.grad for weight in trainer.model.extractor.parameters() if weight.requires_grad])
     for plain, flipped in zip(*gradients, strict=True):
         assert torch.equal(plain, flipped)

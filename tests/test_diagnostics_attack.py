@@ -183,7 +183,7 @@ def test_the_predictor_reads_without_dropout_and_the_attacker_samples(tmp_path, 
     model = attacker.model.train()
     batch = {key: value for key, value in next(iter(attacker.get_train_dataloader())).items() if key != "rationale"}
     inputs = model.prepare(**batch)
-    attacker.objective(model, inputs)
+    attacker.training_objective(model, inputs)
     mask = inputs.units.selectable.float()
     assert torch.equal(model.predict(inputs, mask).logits, model.predict(inputs, mask).logits)
     masks = [model.select(inputs, extractor=model.attacker).mask for _ in range(2)]

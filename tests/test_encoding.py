@@ -63,15 +63,21 @@ def test_over_long_texts_are_cut_with_a_warning(word_pieces, caplog):
 @pytest.mark.parametrize(
     "columns, message",
     [
-        ({"tokens": [["the"], []]}, "Row 1 of the dataset is blank"),
-        ({"tokens": [["the"], ["", " "]]}, "Row 1 of the dataset is blank"),
-        ({"tokens": [["the"], None]}, "Row 1 of the dataset is blank"),
-        ({"text": ["the", " \n"]}, "Row 1 of the dataset is blank"),
-        ({"text": ["the", None]}, "Row 1 of the dataset is blank"),
-        ({"tokens": [["the"], ["a", None]]}, "Row 1 of the dataset has words that are not strings"),
+        ({"tokens": [["the"], []]}, r"Row 1 of the dataset has the tokens \[\], which is blank"),
+        ({"tokens": [["the"], ["", " "]]}, "which is blank. Remove the row"),
+        ({"tokens": [["the"], None]}, "Row 1 of the dataset has the tokens None. Remove the row"),
+        ({"text": ["the", " \n"]}, "which is blank. Remove the row"),
+        ({"text": ["the", None]}, "Row 1 of the dataset has the text None. Remove the row"),
+        ({"tokens": [["the"], ["a", None]]}, "in which None is not a string"),
         ({"tokens": [["the"], ["a"]], "rationale": [None, [1, 0]]}, "Row 1 .* 2 entries for 1 words"),
         ({"tokens": [["the"], ["a"]], "rationale": [None, [2]]}, "Row 1 .* other than 0 and 1"),
         ({"words": [["the"]]}, "needs a column 'tokens' or 'text'"),
+        ({"tokens": ["the beer"]}, "Row 0 of the dataset has the tokens 'the beer', a string.*Rename it"),
+        ({"text": [["the", "beer"]]}, "Row 0 of the dataset has the text .*, a list.*Rename it"),
+        ({"text": [1, 2]}, "Row 0 of the dataset has the text 1, in which 1 is not a string"),
+        ({"text": ["the", "a"], "query": ["what", None]}, "Row 1 of the dataset has the query None. Remove the row"),
+        ({"text": ["the"], "query": [" "]}, "Row 0 of the dataset has the query ' ', which is blank"),
+        ({"tokens": [["the"]], "rationale": [1]}, "Row 0 of the dataset has the rationale 1, which is not a list"),
         ({"tokens": []}, "dataset is empty"),
         ({"tokens": [["the"]], "query": [["a"] * 9]}, "A query leaves no room for the text within 8 tokens"),
     ],
@@ -81,8 +87,15 @@ def test_bad_texts_are_named(tokenizer, columns, message):
         encoded(tokenizer, 8, **columns)
 
 
+@pytest.mark.parametrize("format", ["numpy", "torch", "pandas"])
+def test_formatted_datasets_are_read_as_others(tokenizer, format):
+    plain = Dataset.from_dict({"text": ["the beer", "a beer"], "label": [1, 0]})
+    expected = encode_rationale_dataset(plain, tokenizer)[:]
+    assert encode_rationale_dataset(plain.with_format(format), tokenizer)[:] == expected
+
+
 def test_rows_are_counted_over_all_batches(tokenizer):
-    with pytest.raises(ValueError, match="Row 1500 of the dataset is blank"):
+    with pytest.raises(ValueError, match="Row 1500 of the dataset has the text"):
         encoded(tokenizer, text=["the"] * 1500 + [""])
 
 

@@ -281,6 +281,33 @@ def test_an_unknown_aspect_is_an_error_without_a_traceback(tmp_path, capsys):
     assert "'smell' is not one of them" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--batch_size", "0"], "batch_size: must be at least 1, but is 0"),
+        (["--max_length", "-3"], "max_length: must be at least 1, but is -3"),
+        (["--max_length", "long"], "max_length: invalid positive value: 'long'"),
+        (["--output_dir", "a_file"], "must be a folder, but a_file is a file"),
+        ([], "no-such-model cannot be loaded"),
+    ],
+)
+def test_bad_options_are_errors_without_a_traceback(tmp_path, monkeypatch, capsys, options, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a_file").touch()
+    with pytest.raises(SystemExit):
+        cli.main(["evaluate", "no-such-model", "--dataset", "aspect_reviews", "--output_dir", "report", *options])
+    assert message in capsys.readouterr().err
+
+
+def test_a_failed_run_leaves_no_report(tmp_path):
+    model, tokenizer = a_model(tmp_path / "trained", "gru")
+    with pytest.raises(ValueError, match="batch_size must be at least 1, but is -1"):
+        evaluate_rationales(model, toy_reviews(8), tokenizer, tmp_path / "report", batch_size=-1)
+    with pytest.raises(ValueError, match="batch_size must be at least 1, but is 0"):
+        read_rationales(model, toy_reviews(8), tokenizer, batch_size=0)
+    assert not (tmp_path / "report").exists()
+
+
 def test_a_plain_classifier_is_refused(tmp_path, capsys):
     model, tokenizer = a_plain_classifier()
     model.save_pretrained(tmp_path)

@@ -3,15 +3,20 @@
 import importlib.util
 import json
 import os
+import random
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 from conftest import REPOSITORY
 from huggingface_hub.errors import StrictDataclassError
+from safetensors.torch import load_file
 from training_common import BACKBONES
 
 from hf_rationale import PlmrForSequenceClassification, RationaleForSequenceClassification
@@ -104,6 +109,34 @@ def test_train_writes_a_complete_model_folder_and_resumes(tmp_path):
     assert second["global_step"] == 8
     evaluations = [entry for entry in second["log_history"] if "eval_accuracy" in entry and entry["step"] == 4]
     assert first["log_history"][0] == evaluations[0], "the first epoch was trained anew"
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_at_any_moment_resumes(tmp_path):
+    """Killed again and again, also while it saves, a run ends with the model of an undisturbed run."""
+    saving = ("--eval_strategy", "steps", "--save_strategy", "steps", "--eval_steps", "2", "--save_steps", "2")
+    flags = (*TINY, *saving, "--num_train_epochs", "8", "--resume_from_checkpoint", "last", "--output_dir")
+    run(sys.executable, str(TRAIN), *flags, "whole", cwd=tmp_path)
+    rng = random.Random(0)
+    kills = 0
+    for _ in range(8):
+        command = [sys.executable, str(TRAIN), *flags, "killed"]
+        nothing = subprocess.DEVNULL
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=nothing, stderr=nothing)
+        checkpoints = tmp_path / "killed"
+        seen = {path.name for path in checkpoints.glob("checkpoint-*")}
+        while process.poll() is None and {path.name for path in checkpoints.glob("checkpoint-*")} <= seen:
+            time.sleep(0.002)  # until a new checkpoint appears
+        time.sleep(rng.random() * 0.1)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        process.wait()
+    assert kills > 4
+    run(sys.executable, str(TRAIN), *flags, "killed", cwd=tmp_path)
+    whole, killed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
+    for name, weight in whole.items():
+        torch.testing.assert_close(killed[name], weight)
 
 
 @pytest.mark.parametrize(

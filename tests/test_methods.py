@@ -57,7 +57,7 @@ def gradients(trainer, batch=None, component=None) -> dict[str, torch.Tensor]:
     """Of the objective (or of one component), by parameter; zero where there is none."""
     model = trainer.model.train()
     with fixed_noise():
-        output = trainer.objective(model, model.prepare(**(batch or a_batch(trainer))))
+        output = trainer.training_objective(model, model.prepare(**(batch or a_batch(trainer))))
     loss = output.loss if component is None else output.losses[component]
     names, parameters = zip(
         *((name, value) for name, value in model.named_parameters() if value.requires_grad), strict=True
@@ -214,7 +214,7 @@ def test_ver_perturbs_what_is_read_and_nothing_else(tmp_path, backbone):
         model, predict = trainer.model.train(), trainer.model.predict
         model.predict = lambda inputs, mask, predict=predict: read.append(mask) or predict(inputs, mask)
         with fixed_noise():
-            outputs.append(trainer.objective(model, model.prepare(**batch)))
+            outputs.append(trainer.training_objective(model, model.prepare(**batch)))
     one, other = outputs
     assert torch.equal(one.rationale_mask, other.rationale_mask)
     assert torch.equal(read[0], one.rationale_mask) and not torch.equal(read[1], read[0])
@@ -245,7 +245,7 @@ def test_nir_replaces_selected_words_alone(tmp_path, backbone):
     model.predict = lambda inputs, mask, *_: read.append((inputs, mask)) or predict(inputs, mask)
     torch.manual_seed(0)
     given = model.prepare(**a_batch(trainer, 16))
-    output = trainer.objective(model, given)
+    output = trainer.training_objective(model, given)
     ((inputs, mask),) = read
     changed = inputs.features["input_ids"] != given.features["input_ids"]
     assert torch.equal(mask, output.rationale_mask)
@@ -284,7 +284,7 @@ def test_nir_draws_common_words_more_often(tmp_path):
 def test_nir_trains_on_a_text_from_which_nothing_can_be_selected(tmp_path):
     trainer = make_trainer(tmp_path, "nir", "bert")
     ids = torch.tensor([trainer.model.config.special_token_ids[:2]])
-    output = trainer.objective(trainer.model.train(), trainer.model.prepare(ids, labels=torch.tensor([0])))
+    output = trainer.training_objective(trainer.model.train(), trainer.model.prepare(ids, labels=torch.tensor([0])))
     output.loss.backward()
     assert output.rationale_mask.sum() == 0 and output.loss.isfinite()
 
@@ -333,7 +333,7 @@ def test_the_attackers_compactness_is_that_of_its_own_mask(tmp_path, backbone):
     with fixed_noise():
         inputs = model.prepare(**batch)
         masks = model.select(inputs, extractor=model.attacker).masks
-        losses = trainer.objective(model, inputs).losses
+        losses = trainer.training_objective(model, inputs).losses
     distances = [
         abs(selected.item() - share)
         for mask, share in zip(masks, model.shares(0.3), strict=True)
@@ -505,7 +505,7 @@ def test_the_method_named_first_acts_first(tmp_path, order):
     model.predict = lambda inputs, mask, *_: read.append((inputs, mask)) or predict(inputs, mask)
     given = model.train().prepare(**a_batch(trainer, 16))
     with fixed_noise():
-        output = trainer.objective(model, given)
+        output = trainer.training_objective(model, given)
     ((inputs, mask),) = read
     noise = words_by_position(given)[1] == inputs.features["input_ids"]
     assert not torch.equal(mask, output.rationale_mask)

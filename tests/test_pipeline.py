@@ -3,6 +3,8 @@
 import copy
 import json
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from common import ENCODERS
@@ -321,6 +323,53 @@ def test_lists_generators_and_datasets(word_pipe):
     assert word_pipe([]) == []
 
 
+@pytest.mark.parametrize("kind", ["column", "dataset", "formatted", "tuple", "array", "series", "dicts"])
+def test_whatever_holds_texts_is_read(word_pipe, kind: str):
+    texts = ["the beer was lovely .", "an awful beer"]
+    rows = Dataset.from_dict({"text": texts, "label": [1, 0]})
+    inputs = {
+        "column": rows["text"],
+        "dataset": rows,
+        "formatted": rows.with_format("numpy"),
+        "tuple": tuple(texts),
+        "array": np.array(texts),
+        "series": pd.Series(texts),
+        "dicts": [{"text": text} for text in texts],
+    }[kind]
+    assert word_pipe(inputs) == word_pipe(texts)
+
+
+def test_a_dataset_of_pairs(word_pipe):
+    pairs = [
+        {"text": "what beer", "text_pair": "the beer was lovely ."},
+        {"text": "who", "text_pair": "an awful beer"},
+    ]
+    assert word_pipe(Dataset.from_list(pairs)) == word_pipe(pairs)
+    with pytest.raises(ValueError, match="needs a column 'text'"):
+        word_pipe(Dataset.from_dict({"words": ["a"]}))
+
+
+def test_top_k_none_returns_all_labels(bert_pipe):
+    results = bert_pipe("the beer was lovely .", top_k=None)
+    assert len(results) == bert_pipe.model.config.num_labels
+    assert results == bert_pipe("the beer was lovely .", top_k=99)
+
+
+def test_texts_are_cut_if_asked_for(bert_pipe):
+    text = "the beer was lovely . " * 20
+    whole, cut = bert_pipe(text), bert_pipe(text, max_length=12)
+    assert not whole["truncated"] and cut["truncated"]
+    assert all(span["end"] <= len(text) // 4 for span in cut["rationale"])
+    readable = text[: len("the beer was lovely . the beer was lovely .")]
+    assert bert_pipe(readable, max_length=12) | {"truncated": True} == cut
+    assert bert_pipe(text, truncation=False, max_length=12) == bert_pipe(text, truncation=None) == whole
+    assert not bert_pipe("the beer", max_length=12)["truncated"]
+    pair = {"text": "what beer", "text_pair": text}
+    assert bert_pipe(pair, max_length=14)["truncated"]
+    with pytest.raises(ValueError, match="leaves no room"):
+        bert_pipe(pair, max_length=3)
+
+
 def test_pairs(word_pipe):
     pair = {"text": "is the beer good", "text_pair": "It smells of beer, not of a head"}
     everything = word_pipe(pair, rationale_ratio=1.0)
@@ -403,8 +452,8 @@ BAD_TEXTS = {
     "empty": ("", ValueError, "is blank, so nothing can be selected"),
     "blank": (" \t\n\u00a0\u3000", ValueError, "is blank"),
     "a lone surrogate": ("good \ud83d beer", ValueError, "is not valid Unicode .*at character 5"),
-    "a pair with other keys": ({"query": "a", "document": "b"}, ValueError, "a pair must have the keys 'text' and"),
-    "half a pair": ({"text": "a"}, ValueError, "a pair must have the keys 'text' and"),
+    "a pair with other keys": ({"query": "a", "document": "b"}, ValueError, "a dict must have the key 'text', and"),
+    "half a pair": ({"text_pair": "a"}, ValueError, "a dict must have the key 'text', and"),
     "a pair with a blank": ({"text": "a", "text_pair": " "}, ValueError, "text_pair is blank"),
     "a pair with None": ({"text": None, "text_pair": "b"}, TypeError, "text must be a string"),
 }
@@ -435,9 +484,9 @@ def test_bad_texts_are_named_before_anything_runs(bert_pipe, monkeypatch, text, 
         ({"rationale_top_k": -1}, ValueError, r"rationale_top_k must be a whole number of at least 0"),
         ({"rationale_top_k": 2.5}, ValueError, r"rationale_top_k must be a whole number of at least 0"),
         ({"rationale_top_k": 2, "rationale_ratio": 0.2}, ValueError, r"Only one budget can be given"),
-        ({"top_k": 0}, ValueError, r"top_k is a whole number of at least 1; got 0"),
-        ({"top_k": "all"}, ValueError, r"top_k is a whole number of at least 1; got 'all'"),
-        ({"top_k": True}, ValueError, r"top_k is a whole number of at least 1; got True"),
+        ({"top_k": 0}, ValueError, r"top_k must be a whole number of at least 1, .*, but is 0"),
+        ({"top_k": "all"}, ValueError, r"top_k must be .*, but is 'all'"),
+        ({"top_k": True}, ValueError, r"top_k must be .*, but is True"),
         ({"sparsity": 0.2}, TypeError, r"Unknown arguments: \['sparsity'\]; there are"),
     ],
 )

@@ -96,8 +96,8 @@ class ComplementTrainer(RationaleTrainer):
         super().add_players(model)
         model.add_training_module("complement_predictor", copy.deepcopy(model.predictor))
 
-    def objective(self, model, inputs):
-        output = super().objective(model, inputs)
+    def training_objective(self, model, inputs):
+        output = super().training_objective(model, inputs)
         complement = inputs.units.selectable * (1 - output.rationale_mask.detach())
         logits = model.predict(inputs, complement, predictor=model.complement_predictor).logits
         output.add_losses({"complement": F.cross_entropy(logits, inputs.labels)})

@@ -142,7 +142,7 @@ def test_a_trained_encoder_learns_from_what_the_predictor_reads(tmp_path):
 
 def test_errors_name_the_cure():
     model, tokenizer = make_model("rnp", SENTENCES)
-    with pytest.raises(ValueError, match="Row 1 of the dataset is blank"):
+    with pytest.raises(ValueError, match="Row 1 of the dataset has the tokens"):
         model.encode_dataset(Dataset.from_dict({"tokens": [["a"], [" "]]}), tokenizer)
     with pytest.raises(ValueError, match="Leave max_length out"):
         model.encode_dataset(examples(SENTENCES, 2), tokenizer, max_length=8)

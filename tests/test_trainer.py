@@ -1,6 +1,7 @@
 """The invariants of training, for every row of the common tester, and the rest of the Trainer's promises."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -30,11 +31,11 @@ from training_common import (
     toy_reviews,
     train_and_record,
 )
-from transformers import AutoModelForSequenceClassification, EvalPrediction, TrainerCallback
+from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding, EvalPrediction, TrainerCallback
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from hf_rationale import RationaleConfig, RationaleForSequenceClassification, RNPTrainer, encode_rationale_dataset
-from hf_rationale.trainer import rationale_metrics
+from hf_rationale.trainer import last_checkpoint, rationale_metrics
 
 
 TESTS = Path(__file__).resolve().parent
@@ -221,7 +222,7 @@ def test_logged_components_are_means_over_the_steps_since_the_last_log(tmp_path)
 def test_every_component_reaches_its_players_and_no_other(tmp_path, method, backbone):
     trainer = make_trainer(tmp_path, method, backbone)
     model = trainer.model.train()
-    output = trainer.objective(model, model.prepare(**a_batch(trainer)))
+    output = trainer.training_objective(model, model.prepare(**a_batch(trainer)))
     assert set(METHODS[method].components(backbone)) == set(output.losses) - set(MEASURED)
     assert not any(output.losses[name].requires_grad for name in MEASURED if name in output.losses)
     names, parameters = zip(
@@ -250,7 +251,7 @@ def test_full_text_term_is_its_weight_times_the_cross_entropy_on_the_full_text(t
     trainer = make_trainer(tmp_path, "rnp-full_text", backbone)
     model = trainer.model.train()
     batch = a_batch(trainer)
-    term = trainer.objective(model, model.prepare(**batch)).losses["full_text"]
+    term = trainer.training_objective(model, model.prepare(**batch)).losses["full_text"]
     logits = model.eval()(**batch, rationale_mask=batch["attention_mask"]).logits
     assert term.item() == pytest.approx(0.7 * F.cross_entropy(logits, batch["labels"]).item(), abs=1e-6)
 
@@ -336,7 +337,7 @@ def test_words_first_then_sentences_then_the_predictor_alone(tmp_path, backbone)
         parts_first_ratio=1 / 3,
         predictor_tuning_ratio=1 / 3,
     )
-    seen, objective = [], trainer.objective
+    seen, objective = [], trainer.training_objective
     weights = {name: value.clone() for name, value in trainer.model.named_parameters()}
 
     def spy(model, inputs):
@@ -358,7 +359,7 @@ def test_words_first_then_sentences_then_the_predictor_alone(tmp_path, backbone)
         trainer.batch = inputs
         return compute_loss(model, inputs, *args, **kwargs)
 
-    trainer.objective, trainer.compute_loss = spy, keep
+    trainer.training_objective, trainer.compute_loss = spy, keep
     trainer.train()
     assert [parts for parts, _, _ in seen] == [True, True, False, False, False, False]
     assert all(whole for _, whole, _ in seen[2:]) and not all(whole for _, whole, _ in seen[:2])
@@ -525,11 +526,14 @@ def test_a_loss_that_is_not_finite_stops_training(tmp_path, args):
 @pytest.mark.parametrize(
     "labels, message",
     [
-        ([0, 1, 2, 1], "labels run from 0 to 2, but the model has 2 classes"),
-        ([0, 1, -1, 1], "labels run from -1 to 1, but the model has 2 classes"),
-        ([0.0, 1.0, 1.0, 1.0], "class indices"),
-        ([0, 1, None, 1], "class indices"),
-        (["bad", "good", "good", "bad"], "class indices"),
+        ([0, 1, 2, 1], "Row 2 of the dataset has the label 2. .* from 0 to 1"),
+        ([0, 1, -1, 1], "Row 2 of the dataset has the label -1"),
+        ([0.0, 1.0, 1.0, 1.0], "Row 0 of the dataset has the label 0.0. .*Cast the column"),
+        ([0, 1, None, 1], "Row 2 of the dataset has the label None. .*Remove the row"),
+        (
+            ["LABEL_0", "good", "good", "bad"],
+            "Row 1 of the dataset has the label 'good'. .*Set num_labels, or id2label",
+        ),
     ],
 )
 def test_bad_labels_raise_before_training(tmp_path, labels, message):
@@ -542,14 +546,166 @@ def test_bad_labels_raise_before_training(tmp_path, labels, message):
         make_trainer(tmp_path).evaluate(wrong)
 
 
+@pytest.mark.parametrize("labels", [["LABEL_1", "LABEL_0"] * 8, [True, False] * 8], ids=["names", "booleans"])
+def test_names_and_booleans_are_labels(tmp_path, labels):
+    reviews = toy_reviews(16).remove_columns("label")
+    trainer = make_trainer(tmp_path, train_dataset=reviews.add_column("label", labels))
+    assert trainer.train_dataset["labels"][:] == [1, 0] * 8
+
+
+def test_a_stream_is_trained_on_as_the_dataset(tmp_path):
+    """In order and with the same batches, a stream of more examples than are encoded at once gives the same model."""
+    reviews = toy_reviews(1100)
+    weights = []
+    for name, dataset in (("whole", reviews), ("stream", reviews.to_iterable_dataset())):
+        options = {"max_steps": 4, "per_device_train_batch_size": 270}
+        trainer = make_trainer(tmp_path / name, train_dataset=dataset, **options)
+        with fixed_noise():
+            trainer.train()
+        weights.append([weight.detach() for weight in trainer.model.parameters()])
+    for whole, stream in zip(*weights, strict=True):
+        torch.testing.assert_close(whole, stream)
+
+
+def test_of_several_validation_sets_the_first_counts(tmp_path):
+    sets = {"main": toy_reviews(6, seed=1), "other": toy_reviews(9, seed=2)}
+    options = {"eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True}
+    trainer = make_trainer(tmp_path, eval_dataset=sets, metric_for_best_model="accuracy", **options)
+    trainer.train()
+    evaluations = [entry for entry in trainer.state.log_history if "eval_main_accuracy" in entry]
+    assert len(evaluations) == 2 and any("eval_other_accuracy" in entry for entry in trainer.state.log_history)
+    assert trainer.state.best_metric == max(entry["eval_main_accuracy"] for entry in evaluations)
+    alone = make_trainer(tmp_path, eval_dataset=sets["main"])
+    alone.model.load_state_dict(trainer.model.state_dict())
+    assert alone.calibrate() == trainer.calibrate()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_without_a_validation_set_the_training_set_calibrates(tmp_path, caplog, monkeypatch, stream):
+    monkeypatch.setattr(logging.getLogger("hf_rationale"), "propagate", True)
+    model, tokenizer = make_model()
+    reviews = toy_reviews(16)
+    args = make_args(tmp_path, max_steps=2, eval_strategy="no")
+    options = {"model": model, "args": args, "processing_class": tokenizer}
+    trainer = RNPTrainer(train_dataset=reviews.to_iterable_dataset() if stream else reviews, **options)
+    trainer.train()
+    if stream:
+        assert "is not calibrated. Pass eval_dataset" in caplog.text
+    else:
+        saved = model.config.rationale_threshold
+        assert saved != 0.5
+        assert RNPTrainer(eval_dataset=reviews, **options).calibrate() == saved
+
+
+def test_class_weights(tmp_path):
+    """Weights of 0 and 2 train on the second class alone, with twice the gradient; balanced weights are inverse to the
+    frequencies."""
+    reviews = toy_reviews(16).sort("label")
+    first, second = (reviews.filter(lambda label, only=only: label == only, input_columns="label") for only in (0, 1))
+    count = len(reviews)
+    weighted = make_trainer(tmp_path, train_dataset=reviews, class_weights=[0, 2], per_device_train_batch_size=count)
+    alone = make_trainer(tmp_path, train_dataset=second, per_device_train_batch_size=count)
+    cross_entropies = []
+    for trainer in (weighted, alone):
+        batch = next(iter(trainer.get_train_dataloader()))
+        batch.pop("rationale")
+        with fixed_noise():
+            cross_entropies.append(trainer.model.eval()(**batch, objective=trainer.curriculum).losses["cross_entropy"])
+    assert cross_entropies[0].item() == pytest.approx(cross_entropies[1].item() * 2 * len(second) / count, rel=1e-5)
+    balanced = make_trainer(tmp_path, train_dataset=reviews, class_weights="balanced").class_weights
+    assert balanced.tolist() == pytest.approx([count / 2 / len(first), count / 2 / len(second)])
+    for weights, message in (([1], "needs 2 weights"), ([1, -1], "at least 0"), ("often", "neither")):
+        with pytest.raises(ValueError, match=message):
+            make_trainer(tmp_path, class_weights=weights)
+
+
+def test_model_init_makes_the_model(tmp_path):
+    """Twice, as transformers' Trainer does: for the datasets and for the training. A2I adds its attacker to each."""
+    tokenizer = make_model()[1]
+    made = []
+
+    def model_init():
+        made.append(make_model("a2i")[0])
+        return made[-1]
+
+    options = {"args": make_args(tmp_path, "a2i", max_steps=1), "processing_class": tokenizer}
+    trainer = METHODS["a2i"].trainer(model_init=model_init, train_dataset=toy_reviews(8), **options)
+    trainer.train()
+    assert trainer.model is made[-1] and "attacker" in dict(trainer.model.named_children())
+    with pytest.raises(ValueError, match="Pass a model, or a function model_init"):
+        RNPTrainer(processing_class=tokenizer)
+
+
+def test_hyperparameter_search(tmp_path):
+    """Over a number of the method, with fresh models."""
+    tokenizer = make_model()[1]
+    args = make_args(tmp_path, "n2r", max_steps=1, eval_strategy="steps", eval_steps=1)
+    reviews, norm_weight = toy_reviews(8), args.norm_weight
+    trainer = METHODS["n2r"].trainer(
+        model_init=lambda: make_model("n2r")[0],
+        args=args,
+        train_dataset=reviews,
+        eval_dataset=reviews,
+        processing_class=tokenizer,
+    )
+    best = trainer.hyperparameter_search(
+        lambda trial: {"norm_weight": trial.suggest_float("norm_weight", 0.1, 10, log=True)},
+        compute_objective=lambda metrics: metrics["eval_accuracy"],
+        n_trials=2,
+        direction="maximize",
+        backend="optuna",
+    )
+    assert set(best.hyperparameters) == {"norm_weight"}
+    assert trainer.args.norm_weight != norm_weight  # that of the last trial
+
+
+def test_functions_that_do_not_fit_raise_before_training(tmp_path):
+    model, tokenizer = make_model()
+    options = {"model": model, "args": make_args(tmp_path), "processing_class": tokenizer}
+    for collator, message in (
+        (DataCollatorWithPadding(tokenizer), "cannot make a batch"),
+        (lambda rows: {"input_ids": [row["input_ids"] for row in rows]}, "drops the column 'rationale'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            RNPTrainer(train_dataset=toy_reviews(4), data_collator=collator, **options)
+    with pytest.raises(ValueError, match=r"predictions` is a pair \(logits, selection\)"):
+        RNPTrainer(
+            train_dataset=toy_reviews(4),
+            compute_metrics=lambda found: {"accuracy": (np.argmax(found.predictions, -1) == found.label_ids).mean()},
+            **options,
+        )
+    with pytest.raises(ValueError, match="eval_do_concat_batches=False is not supported"):
+        make_args(tmp_path, eval_do_concat_batches=False)
+    RNPTrainer(train_dataset=toy_reviews(4), **(options | {"args": make_args(tmp_path, remove_unused_columns=True)}))
+
+
+def test_training_resumes_from_the_last_checkpoint_that_is_complete(tmp_path):
+    """A kill leaves a checkpoint without `trainer_state.json`, or with a part of it."""
+    options = {"num_train_epochs": 4, "save_strategy": "epoch", "save_total_limit": None}
+    whole = make_trainer(tmp_path / "whole", **options)
+    with fixed_noise():
+        whole.train()
+    steps = sorted(tmp_path.glob("whole/checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    (steps[-1] / "trainer_state.json").unlink()
+    (steps[-2] / "trainer_state.json").write_text('{"epoch": 3.0, "log_hist')
+    assert last_checkpoint(tmp_path / "whole") == str(steps[-3])
+    resumed = make_trainer(tmp_path / "whole", **options)
+    with fixed_noise():
+        resumed.train(resume_from_checkpoint=True)
+    assert resumed.state.global_step == whole.state.global_step
+    for weight, expected in zip(resumed.model.parameters(), whole.model.parameters(), strict=True):
+        torch.testing.assert_close(weight, expected)
+    assert last_checkpoint(tmp_path / "nowhere") is None
+    with pytest.raises(ValueError, match="no complete checkpoint"):
+        make_trainer(tmp_path / "empty").train(resume_from_checkpoint=True)
+
+
 def test_unusable_datasets_raise(tmp_path):
     reviews, tokenizer = toy_reviews(4), make_model()[1]
     with pytest.raises(ValueError, match="no column 'label'"):
         make_trainer(tmp_path, train_dataset=reviews.remove_columns("label"))
-    with pytest.raises(ValueError, match=r"must be one datasets\.Dataset, but is a DatasetDict"):
-        make_trainer(tmp_path, eval_dataset=DatasetDict({"validation": reviews}))
-    with pytest.raises(ValueError, match="but is a IterableDataset"):
-        make_trainer(tmp_path, train_dataset=reviews.to_iterable_dataset())
+    with pytest.raises(ValueError, match=r"Pass one datasets\.Dataset"):
+        make_trainer(tmp_path, train_dataset=DatasetDict({"train": reviews}))
     for name in ("rationale", "word_ids"):
         encoded = encode_rationale_dataset(reviews, tokenizer).remove_columns(name)
         with pytest.raises(ValueError, match=f"lacks the columns \\['{name}'\\]"):
@@ -578,7 +734,7 @@ def test_several_gpus_in_one_process_raise(tmp_path):
 
 def test_a_loss_function_of_ones_own_raises(tmp_path):
     model, tokenizer = make_model()
-    with pytest.raises(ValueError, match=r"Override RationaleTrainer\.objective"):
+    with pytest.raises(ValueError, match=r"Override RationaleTrainer\.training_objective"):
         RNPTrainer(
             model=model, args=make_args(tmp_path), processing_class=tokenizer, compute_loss_func=lambda *args: 0
         )

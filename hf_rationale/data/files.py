@@ -51,7 +51,7 @@ def decode_lines(stream: Iterable[bytes], path: str | os.PathLike) -> Iterator[t
     """
     for number, raw in enumerate(stream, start=1):
         try:
-            text = raw.decode("utf-8")
+            text = raw.decode("utf-8-sig" if number == 1 else "utf-8")  # Excel writes a byte order mark
         except UnicodeDecodeError as error:
             problem = f"expected UTF-8, found byte 0x{raw[error.start]:02x} at position {error.start} of the line"
             raise MalformedDataError(path, number, problem) from error

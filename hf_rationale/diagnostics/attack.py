@@ -66,7 +66,9 @@ class AttackTrainer(RationaleTrainer):
         for name, weight in model.named_parameters():
             weight.requires_grad_(weight.requires_grad and name.startswith("attacker."))
 
-    def objective(self, model: RationalePreTrainedModel, inputs: RationaleInputs) -> RationaleClassifierOutput:
+    def training_objective(
+        self, model: RationalePreTrainedModel, inputs: RationaleInputs
+    ) -> RationaleClassifierOutput:
         for player in (model.extractor, model.predictor):
             player.eval()
             for module in player.modules():

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from datasets import Dataset
 from matplotlib.figure import Figure
-from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 
 from ..modeling.base import RationalePreTrainedModel
+from ..modeling.objective import cross_entropy
 from ..modeling.outputs import RationaleInputs, Selection
 from ..modeling.selection import cut_off
 from ..reading import MarkedBatch, encode, evaluation_mode, read_batches
@@ -57,7 +57,7 @@ class FullTextTrainer(RationaleTrainer):
 
     def game(self, model: RationalePreTrainedModel, inputs: RationaleInputs, selection: Selection):
         prediction = self.read(model, inputs, inputs.units.selectable.to(selection.mask.dtype))
-        return prediction, {"cross_entropy": F.cross_entropy(prediction.logits.float(), inputs.labels)}
+        return prediction, {"cross_entropy": cross_entropy(prediction.logits, inputs).mean()}
 
 
 class RandomPatternTrainer(RationaleTrainer):

@@ -40,8 +40,8 @@ class A2ITrainer(RationaleTrainer):
         super().add_players(model)
         add_attacker(model)
 
-    def objective(self, model: PreTrainedModel, inputs: RationaleInputs) -> RationaleClassifierOutput:
-        output = super().objective(model, inputs)
+    def training_objective(self, model: PreTrainedModel, inputs: RationaleInputs) -> RationaleClassifierOutput:
+        output = super().training_objective(model, inputs)
         losses, attack_success_rate = attack(model, inputs, self.target_sparsity(model.config.sparsity))
         output.add_losses(losses)
         output.losses["attack_success_rate"] = attack_success_rate

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
-from torch.nn import functional as F
 from transformers import PreTrainedModel
 
+from ..modeling.objective import cross_entropy
 from ..modeling.outputs import Prediction, RationaleInputs, Selection
 from ..modeling.selection import cut_off, through
 from ..trainer import RationaleTrainer
@@ -52,13 +52,13 @@ class N2RTrainer(RationaleTrainer):
     arguments_class = N2RArguments
     model_options = {"share_encoder": False}
 
-    def __init__(self, model, *args, **kwargs):
+    def prepare_model(self, model: PreTrainedModel) -> None:
         if not getattr(model.config, "share_encoder", False) and model.shared_weights:
             raise ValueError(
                 "N2R trains the extractor with the predictor fixed, but the two players share embeddings that are "
                 "trained. Freeze them, or make the model without tie_word_embeddings (PLMR: with freeze_embeddings)."
             )
-        super().__init__(model, *args, **kwargs)
+        super().prepare_model(model)
 
     def game(
         self, model: PreTrainedModel, inputs: RationaleInputs, selection: Selection
@@ -67,7 +67,7 @@ class N2RTrainer(RationaleTrainer):
         prediction = self.read(model, inputs, z)
         norm = -self.args.norm_weight * log_norm(prediction.representation).mean()
         return prediction, {
-            "cross_entropy": F.cross_entropy(prediction.logits.float(), inputs.labels),
+            "cross_entropy": cross_entropy(prediction.logits, inputs).mean(),
             "norm": through(norm, z, selection.mask),
         }
 

@@ -47,10 +47,10 @@ class NIRTrainer(RationaleTrainer):
     paper = "Storek et al., ACL 2023"
     arguments_class = NIRArguments
 
-    def __init__(self, model, *args, **kwargs):
+    def prepare_model(self, model: PreTrainedModel) -> None:
         if model.main_input_name != "input_ids":
             raise ValueError(f"NIR replaces words by words, but {type(model).__name__} does not read words.")
-        super().__init__(model, *args, **kwargs)
+        super().prepare_model(model)
 
     def read(self, model: PreTrainedModel, inputs: RationaleInputs, mask: torch.Tensor) -> Prediction:
         noise, words = noise_words(inputs)

@@ -24,7 +24,13 @@ def cross_entropy_game(
     prediction = model.predict(inputs, selection.mask)
     if inputs.labels is None:
         return prediction, {}
-    return prediction, {"cross_entropy": F.cross_entropy(prediction.logits.float(), inputs.labels)}
+    return prediction, {"cross_entropy": cross_entropy(prediction.logits, inputs).mean()}
+
+
+def cross_entropy(logits: torch.Tensor, inputs: RationaleInputs) -> torch.Tensor:
+    """CE(P(z), y) (batch,) of logits (batch, labels), times the weights of the examples if they have any."""
+    losses = F.cross_entropy(logits.float(), inputs.labels, reduction="none")
+    return losses if inputs.weights is None else losses * inputs.weights
 
 
 def objective(
@@ -170,7 +176,7 @@ def full_text_terms(
         return {}
     everything = inputs.units.selectable.to(selection.mask.dtype)
     full_text = model.predict(inputs, everything, selection.full_text).logits
-    l_r, l_x = (F.cross_entropy(read.float(), inputs.labels, reduction="none") for read in (logits, full_text))
+    l_r, l_x = (cross_entropy(read, inputs) for read in (logits, full_text))
     terms = {}
     if full_text_weight:
         terms["full_text"] = full_text_weight * l_x.mean()

@@ -66,6 +66,7 @@ class RationaleInputs(NamedTuple):
     labels: torch.LongTensor | None  # (batch,)
     columns: dict[str, torch.Tensor]  # (batch,) each: further columns of the dataset that a method asks for
     options: dict[str, Any]  # of the predictor's encoder: output_hidden_states and output_attentions if asked for
+    weights: torch.Tensor | None = None  # (batch,): of the examples in the cross-entropy
 
 
 class Selection(NamedTuple):

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from ..modeling.outputs import NO_MARK
-from ..text.encoding import TextEncoder, check_words, checked_rationale
+from ..text.encoding import TextEncoder, check_text, checked_rationale
 from ..text.relevance import cosines, overlap, standardized
 from ..text.segmentation import SEGMENTERS, Segmenter, units_of_words
 from ..version import __version__
@@ -57,6 +57,7 @@ def encode_documents(
     names = dataset.column_names
     if missing := {"tokens", *columns} - set(names):
         raise ValueError(f"The model of sentences needs the columns {sorted(missing)}, but the dataset has {names}")
+    dataset = dataset.with_format(None)  # as Python's own types
     label_column = next((name for name in ("label", "labels") if name in names), None)
     level, limit = model.level(level), model.sentence_length
     model.check_query("query" in names)
@@ -67,8 +68,10 @@ def encode_documents(
         encoded: dict[str, list[Any]] = {name: [] for name in ("sizes", "sentence_ids", "length", "rationale")}
         known = batch.get("sentence_ids") or [None] * len(rows)
         marked = batch.get("rationale") or [None] * len(rows)
+        for row, query in zip(rows, batch.get("query", ()), strict=False):
+            check_text(row, "tokens", query, column="query")
         for row, words, ids, marks in zip(rows, batch["tokens"], known, marked, strict=True):
-            check_words(row, words, ids)
+            check_text(row, "tokens", words, ids)
             numbers, sentences = split_words(words, level, ids)
             encoded["sizes"].append(np.bincount(numbers).tolist())
             encoded["sentence_ids"].append(numbers)
@@ -201,6 +204,9 @@ class SentenceReader:
             "offsets": torch.tensor([offsets]),
             "content": torch.ones(1, len(sentences), dtype=torch.long),
         }
+
+    def cut(self, text: str, max_length: int, query: str | None = None) -> str:
+        raise ValueError("A model of sentences reads texts of any length and cuts none. Leave max_length out.")
 
 
 class SentenceCollator:

@@ -96,6 +96,16 @@ class TokenReader:
         inputs |= {"offsets": encoding.offsets, "content": [int(word >= 0) for word in word_ids]}
         return {name: torch.tensor([values]) for name, values in inputs.items()}
 
+    def cut(self, text: str, max_length: int, query: str | None = None) -> str:
+        """The beginning of the text that has, with its query and special tokens, at most `max_length` tokens. Raises
+        `ValueError` if there is no room for any."""
+        encoding = self.encoder([text], None if query is None else [query])[0]
+        places = [place for place, of in enumerate(encoding.sequence_ids) if of == int(query is not None)]
+        room = max_length - (len(encoding.ids) - len(places))
+        if room < 1:
+            raise ValueError(f"max_length={max_length} leaves no room for the text. Raise it.")
+        return text if room >= len(places) else text[: encoding.offsets[places[room - 1]][1]]
+
 
 def encode_rationale_dataset(
     dataset: Dataset,
@@ -140,6 +150,7 @@ def encode_rationale_dataset(
         raise ValueError(f"The method needs the columns {missing}, but the dataset has only {names}")
     if not len(dataset):
         raise ValueError("The dataset is empty.")
+    dataset = dataset.with_format(None)  # as Python's own types
     if level not in (None, *LEVELS):
         raise ValueError(f"The level must be one of {LEVELS}, but is {level!r}")
     label_column = next((name for name in ("label", "labels") if name in names), None)
@@ -150,7 +161,9 @@ def encode_rationale_dataset(
         texts = batch[source]
         known = batch.get("sentence_ids") or [None] * len(rows)
         for row, text, sentence_ids in zip(rows, texts, known, strict=True):
-            check_words(row, [text] if isinstance(text, str) else text or [], sentence_ids)
+            check_text(row, source, text, sentence_ids)
+        for row, query in zip(rows, batch.get("query", ()), strict=False):
+            check_text(row, source, query, column="query")
         segments = [texts, batch["query"]] if pairs else [texts]  # the query is the first segment of the encoding
         if source == "tokens":
             # As running text, as in the pipeline: word by word, a byte-level tokenizer would not see the blanks.
@@ -248,12 +261,30 @@ def unit_ids(
     return [-1 if word < 0 else units[word] for word in word_ids]
 
 
-def check_words(row: int, words: list[str], sentence_ids: list[int] | None = None):
-    """Raises `ValueError` if the words of a row are blank or no strings, or if `sentence_ids` do not fit them."""
-    if not all(isinstance(word, str) for word in words):
-        raise ValueError(f"Row {row} of the dataset has words that are not strings.")
+def check_text(row: int, source: str, text: Any, sentence_ids: Sequence[int] | None = None, column: str | None = None):
+    """Raises `ValueError` if the text of a row is blank or of another type than `source` says ("tokens", a list of
+    strings, or "text", a string), or if `sentence_ids` do not fit its words. `column` is its column, if not
+    `source`."""
+    column = column or source
+    found = f"Row {row} of the dataset has the {column} {text!r:.80}"
+    words = text if source == "tokens" else [text]
+    if isinstance(text, str) and source == "tokens":
+        raise ValueError(
+            f"{found}, a string. A column of lists of words is named 'tokens', and one of strings 'text'. Rename it "
+            "(dataset.rename_column), or split the strings into words."
+        )
+    if isinstance(text, list) and source == "text":
+        raise ValueError(
+            f"{found}, a list. A column of strings is named 'text', and one of lists of words 'tokens'. Rename it "
+            "(dataset.rename_column), or join the words."
+        )
+    if text is None:
+        raise ValueError(f"{found}. Remove the row.")
+    for word in words:
+        if not isinstance(word, str):
+            raise ValueError(f"{found}, in which {word!r:.40} is not a string. Convert it with str().")
     if not any(word.strip() for word in words):
-        raise ValueError(f"Row {row} of the dataset is blank. Remove it.")
+        raise ValueError(f"{found}, which is blank. Remove the row.")
     if sentence_ids is not None and len(sentence_ids) != len(words):
         raise ValueError(f"Row {row} of the dataset has {len(sentence_ids)} sentence_ids for {len(words)} words.")
 
@@ -262,6 +293,8 @@ def checked_rationale(row: int, rationale: list[int] | None, count: int) -> list
     """The marks of a row, -1 if nobody marked it. Raises `ValueError` if they are not 0 or 1 for `count` words."""
     if rationale is None:
         return [UNMARKED] * count
+    if not isinstance(rationale, list):
+        raise ValueError(f"Row {row} of the dataset has the rationale {rationale!r:.80}, which is not a list.")
     if len(rationale) != count or not set(rationale) <= {0, 1}:
         raise ValueError(
             f"Row {row} of the dataset has a rationale of {len(rationale)} entries for {count} words, or with entries "

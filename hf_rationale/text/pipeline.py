@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+from datasets import Dataset
 from transformers import Pipeline
 
 from ..modeling.objective import selected_share
@@ -52,8 +55,9 @@ class RationaleClassificationPipeline(Pipeline):
     def __call__(self, inputs, **kwargs) -> dict[str, Any] | list:
         r"""
         Args:
-            inputs (`str`, `dict`, or a list, generator or dataset of them): texts, or pairs
-                `{"text": query, "text_pair": document}`, of which only words of the document are selected.
+            inputs (`str`, `dict`, or a list, tuple, array, Series, generator or dataset of them): texts (a string or
+                `{"text": text}`), or pairs `{"text": query, "text_pair": document}`, of which only words of the
+                document are selected. Of the rows of a `Dataset`, these columns are read.
             batch_size (`int`, *optional*): the number of texts in a batch.
             rationale_ratio (`float`, *optional*): a budget: the share of each text's words to select, best scores
                 first.
@@ -63,20 +67,33 @@ class RationaleClassificationPipeline(Pipeline):
                 By default those of the model. A clause or a sentence has the mean score of its words.
             segment (`Callable`, *optional*): a function that finds the units of a text instead: the `[start, end)`
                 spans of its characters, in order.
-            top_k (`int`, *optional*): return this number of most probable labels, best first, as a list.
+            top_k (`int` or `None`, *optional*): return this number of most probable labels, best first, as a list;
+                with `None` all of them.
+            max_length (`int`, *optional*): cut texts to about this number of tokens (of a pair, the document). By
+                default they are not cut.
+            truncation (`bool`, *optional*): `True` cuts texts to `max_length`, or else to the tokenizer's
+                `model_max_length`.
 
         Returns:
             for every text a dict: `label`, its probability `score`, `rationale` (spans in the order of the text, with
             exact character offsets, `text[start:end] == span["text"]`, and the mean score of their tokens), `sparsity`
-            (the share of the words that is selected) and `truncated` (always `False`: texts of any length are read as
-            a whole). With `top_k` a list of such dicts, which share the rationale. The offsets of a pair count from
-            the start of its document.
+            (the share of the words that is selected) and `truncated` (whether the text was cut). With `top_k` a list
+            of such dicts, which share the rationale. The offsets of a pair count from the start of its document.
 
         Raises:
             TypeError: if a text is not a string.
             ValueError: if a text is blank, or is not valid Unicode. Both errors name the text. Lists are checked as a
                 whole before anything is computed.
         """
+        if isinstance(inputs, Dataset):
+            names = [name for name in ("text", "text_pair") if name in inputs.column_names]
+            if "text" not in names:
+                raise ValueError(f"The dataset needs a column 'text', but has {inputs.column_names}.")
+            inputs = inputs.with_format(None).select_columns(names).to_list()
+        elif not isinstance(inputs, str | bytes) and (
+            isinstance(inputs, Sequence | np.ndarray) or hasattr(inputs, "to_list")
+        ):
+            inputs = list(inputs)
         if isinstance(inputs, list):
             for index, text in enumerate(inputs):
                 _check_text(text, f"Text {index}")
@@ -86,7 +103,9 @@ class RationaleClassificationPipeline(Pipeline):
 
     def _sanitize_parameters(
         self,
-        top_k: int | None = None,
+        top_k: int | str | None = "",  # transformers' sign that it is not given; None stands for all
+        truncation: bool | None = None,
+        max_length: int | None = None,
         rationale_level: str | None = None,
         segment: Segmenter | None = None,
         **kwargs,
@@ -96,28 +115,43 @@ class RationaleClassificationPipeline(Pipeline):
         if not any(value is not None for value in budget.values()):
             budget = {}  # the pipeline's own stays; one given at call time replaces it, whatever its kind
         if kwargs:
-            known = [*_BUDGETS, "rationale_level", "segment", "top_k", "batch_size"]
+            known = [*_BUDGETS, "rationale_level", "segment", "top_k", "truncation", "max_length", "batch_size"]
             raise TypeError(f"Unknown arguments: {sorted(kwargs)}; there are {known}")
         if rationale_level not in (None, *LEVELS):
             raise ValueError(f"rationale_level must be one of {LEVELS}, but is {rationale_level!r}")
-        if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1):
-            raise ValueError(f"top_k is a whole number of at least 1; got {top_k!r}")
-        units = {"rationale_level": rationale_level, "segment": segment}
-        units = {name: value for name, value in units.items() if value is not None}
-        return units, budget, {} if top_k is None else {"top_k": top_k}
+        if top_k not in ("", None) and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1):
+            raise ValueError(f"top_k must be a whole number of at least 1, or None for all labels, but is {top_k!r}")
+        if truncation not in (None, True, False):
+            raise ValueError(f"truncation must be True or False, but is {truncation!r}")
+        if max_length is not None and (not isinstance(max_length, int) or max_length < 1):
+            raise ValueError(f"max_length must be a whole number of at least 1, but is {max_length!r}")
+        if truncation and max_length is None:
+            max_length = self.tokenizer.model_max_length
+        reading = {
+            "rationale_level": rationale_level,
+            "segment": segment,
+            "max_length": None if truncation is False else max_length,
+        }
+        reading = {name: value for name, value in reading.items() if value is not None}
+        return reading, budget, {} if top_k == "" else {"top_k": top_k}
 
     def preprocess(
         self,
         inputs: str | dict[str, str],
         rationale_level: str | None = None,
         segment: Segmenter | None = None,
+        max_length: int | None = None,
     ) -> dict[str, Any]:
         _check_text(inputs, "The text")
-        text, query = (inputs["text_pair"], inputs["text"]) if isinstance(inputs, dict) else (inputs, None)
-        return {**self._read(text, query, rationale_level, segment), "text": text}
+        text, query = inputs, None
+        if isinstance(inputs, dict):
+            text, query = (inputs["text_pair"], inputs["text"]) if "text_pair" in inputs else (inputs["text"], None)
+        readable = text if max_length is None else self._read.cut(text, max_length, query)
+        truncated = len(readable) < len(text)
+        return {**self._read(readable, query, rationale_level, segment), "text": text, "truncated": truncated}
 
     def _forward(self, model_inputs: dict[str, Any], **budget) -> dict[str, Any]:
-        kept = {name: model_inputs.pop(name) for name in ("offsets", "content", "text")}
+        kept = {name: model_inputs.pop(name) for name in ("offsets", "content", "text", "truncated")}
         output, units = self.model(**model_inputs, **budget), self.model.prepare(**model_inputs).units
         return {
             "logits": output.logits,
@@ -127,7 +161,9 @@ class RationaleClassificationPipeline(Pipeline):
             **kept,
         }
 
-    def postprocess(self, outputs: dict[str, Any], top_k: int | None = None) -> dict[str, Any] | list[dict[str, Any]]:
+    def postprocess(
+        self, outputs: dict[str, Any], top_k: int | str | None = ""
+    ) -> dict[str, Any] | list[dict[str, Any]]:
         content = outputs["content"][0] > 0
         shared = {
             "rationale": rationale_spans(
@@ -138,15 +174,16 @@ class RationaleClassificationPipeline(Pipeline):
                 self._read.joins,
             ),
             "sparsity": round(outputs["sparsity"][0].item(), 6),
-            "truncated": False,
+            "truncated": outputs["truncated"],
         }
         probabilities = outputs["logits"][0].float().softmax(-1)
-        best = probabilities.topk(min(top_k or 1, len(probabilities)))
+        count = {"": 1, None: len(probabilities)}.get(top_k, top_k)
+        best = probabilities.topk(min(count, len(probabilities)))
         results = [
             {"label": self.model.config.id2label[index], "score": score, **shared}
             for score, index in zip(best.values.tolist(), best.indices.tolist(), strict=True)
         ]
-        return results[0] if top_k is None else results
+        return results[0] if top_k == "" else results
 
 
 def rationale_spans(
@@ -197,8 +234,10 @@ def _continues_letter(character: str) -> bool:
 
 def _check_text(text: str | dict[str, str], name: str):
     if isinstance(text, dict):
-        if set(text) != {"text", "text_pair"}:
-            raise ValueError(f"{name}: a pair must have the keys 'text' and 'text_pair', but has {sorted(text)}")
+        if set(text) not in ({"text"}, {"text", "text_pair"}):
+            raise ValueError(
+                f"{name}: a dict must have the key 'text', and for a pair 'text_pair', but has {list(text)}"
+            )
         for key, part in text.items():
             _check_text(part, f"{name}, {key}")
         return
