@@ -20,6 +20,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 # PIPELINE_REGISTRY: documented for custom pipelines, but not exported.
 __all__ = [
     "ALL_ATTENTION_FUNCTIONS",
+    "INFERRED_TASK",
     "PIPELINE_REGISTRY",
     "AttentionInterface",
     "AttentionMaskInterface",
@@ -41,6 +42,18 @@ def attention_implementation(model: PreTrainedModel) -> str:
 def supports_attention_functions(model: PreTrainedModel) -> bool:
     """Whether the attention of `model` goes through the attention interface. There is no public name for this."""
     return bool(model._supports_attention_backend)
+
+
+class _NamedTasks(dict):
+    """Tasks of a configuration by name, of which none is *in* it."""
+
+    def __contains__(self, task: object) -> bool:
+        return False
+
+
+# `pipeline(model=…)` takes the task from `config.custom_pipelines` if there is just one. Of a task that is in it,
+# transformers would run code from the model's folder, but this one is registered by this package.
+INFERRED_TASK = _NamedTasks({"rationale-classification": {}})
 
 
 class LengthGroupingTrainer(Trainer):

@@ -48,7 +48,8 @@ class RationaleTrainer(LengthGroupingTrainer):
     r"""
     Trains a rationale classifier with the objective of RNP (Lei et al. 2016). It is the base class of all methods. A
     method changes what the predictor reads (`read`) or what the two players pay for it (`game`), or adds a term to the
-    whole (`training_objective`). Each calls `super()`, so that methods can be combined by inheritance (see [`compose`]).
+    whole (`training_objective`). Each calls `super()`, so that methods can be combined by inheritance (see
+    [`compose`]).
 
     - Datasets are encoded by the model (for text, see [`encode_rationale_dataset`]). Encoded datasets are used as they
       are.

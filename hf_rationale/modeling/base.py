@@ -237,6 +237,10 @@ class RationalePreTrainedModel(PreTrainedModel):
     # --- Loading -----------------------------------------------------------------------------------------------------
 
     @classmethod
+    def register_for_auto_class(cls, *args, **kwargs):
+        """Nothing: transformers would copy the module into every folder ([`RationaleBaseConfig.save_pretrained`])."""
+
+    @classmethod
     def from_pretrained(cls, *args, **kwargs):
         loaded = super().from_pretrained(*args, **kwargs)
         (loaded[0] if isinstance(loaded, tuple) else loaded).freeze_as_configured()

@@ -2,6 +2,10 @@
 
 # No `from __future__ import annotations` here: `@strict` checks no type that is written as a string.
 
+import os
+from pathlib import Path
+from typing import Any, ClassVar
+
 from huggingface_hub.dataclasses import strict
 from transformers import CONFIG_MAPPING, PreTrainedConfig
 
@@ -10,6 +14,14 @@ from .selection import SAMPLERS
 
 # Fields of earlier versions that are training arguments now. Configurations that hold them still load.
 MOVED_TO_TRAINING_ARGUMENTS = ("full_text_weight", "match_weight", "match_base")
+
+# A file in every saved folder. With trust_remote_code=True, transformers runs it where this package is not imported,
+# and says what to install where it is missing.
+STUB = "rationale_model"
+STUB_CODE = '''\"\"\"This model needs the package hf_rationale (`pip install hf_rationale`), which has its code.\"\"\"
+
+from hf_rationale import {names}
+'''
 
 
 @strict
@@ -67,6 +79,8 @@ class RationaleBaseConfig(PreTrainedConfig):
     classifier_dropout: float | int = 0.2
     initializer_range: float = 0.02
 
+    auto_classes: ClassVar[dict[str, str]] = {}  # the class of this package for every Auto class that loads it
+
     def __post_init__(self, **kwargs):
         for name in MOVED_TO_TRAINING_ARGUMENTS:
             kwargs.pop(name, None)
@@ -88,6 +102,22 @@ class RationaleBaseConfig(PreTrainedConfig):
                 "AutoModelForSequenceClassification loads any rationale classifier."
             )
         return super().from_dict(config_dict, **kwargs)
+
+    def to_dict(self) -> dict[str, Any]:
+        auto_map = {auto_class: f"{STUB}.{name}" for auto_class, name in self.auto_classes.items()}
+        return super().to_dict() | ({"auto_map": auto_map} if auto_map else {})
+
+    def save_pretrained(self, save_directory: str | os.PathLike, *args, **kwargs):
+        """As transformers', and a file that imports this package for those who load the folder without it."""
+        super().save_pretrained(save_directory, *args, **kwargs)
+        if not self.auto_classes:
+            return
+        names = ", ".join(self.auto_classes.values())
+        Path(save_directory, f"{STUB}.py").write_text(STUB_CODE.format(names=names), encoding="utf-8")
+
+    @classmethod
+    def register_for_auto_class(cls, *args, **kwargs):
+        """Nothing: transformers would copy this module into every folder. The stub stands for it."""
 
     def validate_choices(self):
         """Raises `ValueError` if a field has a value that does not exist."""

@@ -5,6 +5,7 @@
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
+from ..compat import INFERRED_TASK
 from ..modeling.configuration import RationaleBaseConfig
 
 
@@ -35,6 +36,11 @@ class SentenceRationaleConfig(RationaleBaseConfig):
 
     model_type = "rationale_sentences"
     sub_configs = {"encoder_config": AutoConfig}
+    auto_classes = {
+        "AutoConfig": "SentenceRationaleConfig",
+        "AutoModelForSequenceClassification": "SentenceRationaleForSequenceClassification",
+    }
+    custom_pipelines = INFERRED_TASK
 
     encoder_config: dict | PreTrainedConfig | None = None
     train_encoder: bool = False

@@ -5,6 +5,7 @@
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
+from ..compat import INFERRED_TASK
 from .configuration_base import RationaleTextConfig
 from .encoder_traits import ENCODER_TRAITS, traits_of
 
@@ -46,6 +47,11 @@ class PlmrConfig(RationaleTextConfig):
 
     model_type = "plmr"
     sub_configs = {"encoder_config": AutoConfig}
+    auto_classes = {
+        "AutoConfig": "PlmrConfig",
+        "AutoModelForSequenceClassification": "PlmrForSequenceClassification",
+    }
+    custom_pipelines = INFERRED_TASK
     masking = "attention"  # with zeroed embeddings, a token could not be pruned exactly
     share_encoder = False  # the players have different layers
     split_by_depth = True  # what PLMRTrainer needs

@@ -5,6 +5,7 @@
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
+from ..compat import INFERRED_TASK
 from .configuration_base import RationaleTextConfig
 from .encoder_traits import traits_of
 
@@ -41,6 +42,11 @@ class RationaleConfig(RationaleTextConfig):
 
     model_type = "rationale"
     sub_configs = {"extractor_config": AutoConfig, "predictor_config": AutoConfig}
+    auto_classes = {
+        "AutoConfig": "RationaleConfig",
+        "AutoModelForSequenceClassification": "RationaleForSequenceClassification",
+    }
+    custom_pipelines = INFERRED_TASK
 
     extractor_config: PreTrainedConfig | dict | None = None
     predictor_config: PreTrainedConfig | dict | None = None
