@@ -1,27 +1,32 @@
-"""The command line: `hf-rationale evaluate MODEL --dataset …` and `hf-rationale yardsticks --dataset …`."""
+"""The command line: `hf-rationale evaluate`, `hf-rationale explain` and `hf-rationale yardsticks`."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from functools import partial
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from datasets import DatasetDict
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    pipeline,
 )
 
 from .data import CORPORA, load_rationale_dataset
 from .evaluation import evaluate_rationales
+from .explain import FORMATS, Columns, explain_file
 from .modeling.base import RationalePreTrainedModel
 from .sentences.encoding import sentence_encoder
 from .sentences.modeling_sentences import SentenceRationaleForSequenceClassification
 from .text.segmentation import LEVELS
+from .version import __version__
 from .yardsticks import yardsticks, yardsticks_table
 
 
@@ -62,7 +67,32 @@ def main(arguments: list[str] | None = None):
     simple.add_argument("--output_dir", required=True, help=f"for {YARDSTICKS_NAME}")
     simple.set_defaults(run=run_yardsticks)
 
+    explain = commands.add_parser(
+        "explain", help="explain every line of a file: a label and a rationale for each text"
+    )
+    explain.add_argument("model", help="a rationale model's folder or Hub id")
+    explain.add_argument(
+        "--input", required=True, help="a file of JSON lines, CSV, parquet or plain lines; - for the standard input"
+    )
+    explain.add_argument(
+        "--output", required=True, help="for JSON lines; an interrupted run continues there; - for the standard output"
+    )
+    explain.add_argument("--format", choices=FORMATS, help="of the input, if its name does not end in it")
+    explain.add_argument("--text_column", default="text", help="the column, or the key, of the text (default: text)")
+    explain.add_argument("--query_column", help="the column, or the key, of the query of a pair")
+    explain.add_argument("--batch_size", type=positive, default=32)
+    explain.add_argument("--dtype", choices=["bfloat16", "float16"], help="for mixed precision")
+    explain.add_argument("--device", help="such as cuda:0; by default the first accelerator, if there is one")
+    explain.add_argument("--rationale_ratio", type=float, help="the share of each text's words to select")
+    explain.add_argument("--rationale_top_k", type=int, help="the number of units to select")
+    explain.add_argument("--rationale_threshold", type=float, help="select from this score on")
+    explain.add_argument("--rationale_level", choices=LEVELS, help="the units to select, if not those of the model")
+    explain.add_argument("--max_length", type=positive, help="cut texts to this number of tokens")
+    explain.set_defaults(run=run_explain)
+
     options = parser.parse_args(arguments)
+    if options.run is run_explain:
+        return run_explain(parser, options)
     if Path(options.output_dir).exists() and not Path(options.output_dir).is_dir():
         parser.error(f"--output_dir must be a folder, but {options.output_dir} is a file")
     try:
@@ -100,6 +130,32 @@ def run_evaluate(parser: argparse.ArgumentParser, options: argparse.Namespace, d
     except ValueError as error:
         parser.error(str(error))
     print(report.to_markdown())
+
+
+def run_explain(parser: argparse.ArgumentParser, options: argparse.Namespace):
+    names = ("rationale_ratio", "rationale_top_k", "rationale_threshold", "rationale_level", "max_length")
+    given = {name: value for name in names if (value := getattr(options, name)) is not None}
+    if options.input != "-" and not Path(options.input).is_file():
+        parser.error(f"--input: there is no file {options.input}")
+    model, tokenizer = load(parser, options.model)
+    state = PartialState()
+    device = options.device or (state.device if state.num_processes > 1 else None)
+    try:
+        pipe = pipeline("rationale-classification", model=model, tokenizer=tokenizer, device=device, **given)
+        total, errors = explain_file(
+            pipe,
+            options.input,
+            options.output,
+            format=options.format,
+            columns=Columns(options.text_column, options.query_column),
+            batch_size=options.batch_size,
+            dtype=None if options.dtype is None else getattr(torch, options.dtype),
+            settings={"model": options.model, "hf_rationale": __version__, **given},
+        )
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    if state.is_main_process:
+        print(f"{total} texts, of which {errors} have an error", file=sys.stderr)
 
 
 def run_yardsticks(parser: argparse.ArgumentParser, options: argparse.Namespace, dataset: DatasetDict):
@@ -140,3 +196,7 @@ def load(parser: argparse.ArgumentParser, model: str) -> tuple[PreTrainedModel, 
 def _labelled(dataset: DatasetDict) -> dict:
     """The splits on which the linear yardstick is trained, as far as the corpus has them."""
     return {f"{split}_dataset": dataset[split] for split in ("train", "validation") if split in dataset}
+
+
+if __name__ == "__main__":
+    main()

@@ -18,10 +18,10 @@ MOVED_TO_TRAINING_ARGUMENTS = ("full_text_weight", "match_weight", "match_base")
 # A file in every saved folder. With trust_remote_code=True, transformers runs it where this package is not imported,
 # and says what to install where it is missing.
 STUB = "rationale_model"
-STUB_CODE = '''\"\"\"This model needs the package hf_rationale (`pip install hf_rationale`), which has its code.\"\"\"
+STUB_CODE = """\"\"\"This model needs the package hf_rationale (`pip install hf_rationale`), which has its code.\"\"\"
 
 from hf_rationale import {names}
-'''
+"""
 
 
 @strict

@@ -96,7 +96,7 @@ class RationaleClassificationPipeline(Pipeline):
             inputs = list(inputs)
         if isinstance(inputs, list):
             for index, text in enumerate(inputs):
-                _check_text(text, f"Text {index}")
+                check_text(text, f"Text {index}")
             if not inputs:
                 return []
         return super().__call__(inputs, **kwargs)
@@ -142,7 +142,7 @@ class RationaleClassificationPipeline(Pipeline):
         segment: Segmenter | None = None,
         max_length: int | None = None,
     ) -> dict[str, Any]:
-        _check_text(inputs, "The text")
+        check_text(inputs, "The text")
         text, query = inputs, None
         if isinstance(inputs, dict):
             text, query = (inputs["text_pair"], inputs["text"]) if "text_pair" in inputs else (inputs["text"], None)
@@ -232,14 +232,14 @@ def _continues_letter(character: str) -> bool:
     return unicodedata.category(character)[0] == "M" or "\u1160" <= character <= "\u11ff"
 
 
-def _check_text(text: str | dict[str, str], name: str):
+def check_text(text: str | dict[str, str], name: str):
     if isinstance(text, dict):
         if set(text) not in ({"text"}, {"text", "text_pair"}):
             raise ValueError(
                 f"{name}: a dict must have the key 'text', and for a pair 'text_pair', but has {list(text)}"
             )
         for key, part in text.items():
-            _check_text(part, f"{name}, {key}")
+            check_text(part, f"{name}, {key}")
         return
     if not isinstance(text, str):
         raise TypeError(f"{name} must be a string, but is of type {type(text).__name__}: {text!r:.80}")
