@@ -4,8 +4,8 @@
 
 Both get the same texts, reviews of RateBeer in their order, in batches of the same size. The stock pipeline returns a
 label, and `explain_texts` a label and a rationale (15 % of the words). Heads are random, because speed does not depend
-on the values of the weights. Each round runs every model once, in turns. The ratio is the stock pipeline's time divided
-by the model's, as the median over rounds after warm-up. Above 1, explaining is faster.
+on the values of the weights. Each round runs every model once, in turns. The ratio is the stock pipeline's time
+divided by the model's, as the median over rounds after warm-up. Above 1, explaining is faster.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The command line: `hf-rationale evaluate`, `hf-rationale explain` and `hf-rationale yardsticks`."""
+"""The command line: `hf-rationale evaluate`, `explain`, `extract` and `yardsticks`."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from transformers import (
 from .data import CORPORA, load_rationale_dataset
 from .evaluation import evaluate_rationales
 from .explain import FORMATS, Columns, explain_file
+from .extract import extract_rationales, save_rationales
 from .modeling.base import RationalePreTrainedModel
 from .sentences.encoding import sentence_encoder
 from .sentences.modeling_sentences import SentenceRationaleForSequenceClassification
@@ -67,6 +68,17 @@ def main(arguments: list[str] | None = None):
     simple.add_argument("--output_dir", required=True, help=f"for {YARDSTICKS_NAME}")
     simple.set_defaults(run=run_yardsticks)
 
+    extract = commands.add_parser(
+        "extract", parents=[corpus], help="turn a corpus into its rationales: parquet files and a dataset card"
+    )
+    extract.add_argument("model", help="a rationale model's folder or Hub id")
+    extract.add_argument("--output_dir", required=True, help="for a file of every split")
+    extract.add_argument(
+        "--filler", help="a word in place of those that are not selected, which are left out otherwise"
+    )
+    extract.add_argument("--batch_size", type=positive, default=32)
+    extract.set_defaults(run=run_extract)
+
     explain = commands.add_parser(
         "explain", help="explain every line of a file: a label and a rationale for each text"
     )
@@ -99,15 +111,14 @@ def main(arguments: list[str] | None = None):
         dataset = load_rationale_dataset(options.dataset, options.data_dir, options.aspect)
     except (OSError, ValueError) as error:
         parser.error(str(error))
-    if options.split not in dataset:
+    if options.run is not run_extract and options.split not in dataset:
         parser.error(f"{options.dataset} has no {options.split} split, only {', '.join(dataset)}")
     options.run(parser, options, dataset)
 
 
 def run_evaluate(parser: argparse.ArgumentParser, options: argparse.Namespace, dataset: DatasetDict):
     model, tokenizer = load(parser, options.model)
-    if not isinstance(model, RationalePreTrainedModel):
-        parser.error(f"{options.model} is a {type(model).__name__}, which selects nothing that could be measured")
+    check_selects(parser, options.model, model)
     naming = {"data_name": " ".join(filter(None, (options.dataset, options.aspect, options.split)))}
     corpus = CORPORA[options.dataset]
     if corpus.instances is not None:
@@ -130,6 +141,25 @@ def run_evaluate(parser: argparse.ArgumentParser, options: argparse.Namespace, d
     except ValueError as error:
         parser.error(str(error))
     print(report.to_markdown())
+
+
+def run_extract(parser: argparse.ArgumentParser, options: argparse.Namespace, dataset: DatasetDict):
+    model, tokenizer = load(parser, options.model)
+    check_selects(parser, options.model, model)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    rationales = DatasetDict(
+        {
+            name: extract_rationales(model, split, tokenizer, filler=options.filler, batch_size=options.batch_size)
+            for name, split in dataset.items()
+        }
+    )
+    save_rationales(rationales, dataset, options.output_dir, options.model)
+    print(f"The rationales and their card are in {options.output_dir}", file=sys.stderr)
+
+
+def check_selects(parser: argparse.ArgumentParser, name: str, model: PreTrainedModel):
+    if not isinstance(model, RationalePreTrainedModel):
+        parser.error(f"{name} is a {type(model).__name__}, which selects nothing that could be measured")
 
 
 def run_explain(parser: argparse.ArgumentParser, options: argparse.Namespace):

@@ -6,6 +6,8 @@ import csv
 import json
 import os
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -235,3 +237,25 @@ def test_killed_at_random_moments(folder, tmp_path):
         process.wait()
     assert kills >= 2
     assert out.read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+@pytest.mark.slow
+def test_ray_as_the_documentation_says(pipe, folder, tmp_path):
+    """Two local workers run the documentation's code. It needs `pip install "ray[data]"`."""
+    pytest.importorskip("ray")
+    page = (REPOSITORY / "docs" / "explain.md").read_text(encoding="utf-8")
+    code = next(block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "import ray" in block)
+    shutil.copytree(folder, tmp_path / "outputs" / "quickstart")
+    lines = texts(5000)
+    write(tmp_path / "texts.jsonl", lines)
+    (tmp_path / "texts.jsonl").write_text((tmp_path / "texts.jsonl").read_text(encoding="utf-8-sig"))
+    code = code.replace('"outputs/', f'"{tmp_path}/outputs/').replace('("texts', f'("{tmp_path}/texts')
+    code = code.replace('("explained', f'("{tmp_path}/explained')
+    code = f"import ray\nray.init(num_cpus=4)\n{code}"  # on two cores, two workers would leave none for reading
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "RAY_USAGE_STATS_ENABLED": "0"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    rows = pyarrow.parquet.read_table(tmp_path / "explained").to_pylist()
+    found = {row["text"]: row["label"] for row in rows}
+    assert len(rows) == 5000
+    assert [found[line] for line in lines[:50]] == [answer["label"] for answer in pipe(lines[:50])]
