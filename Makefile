@@ -12,7 +12,7 @@ PIP_INSTALL = -m pip install --disable-pip-version-check --progress-bar off $(PI
 PYTEST_FLAGS ?= -n logical --maxprocesses 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-slow test-floor quality style docs clean
+.PHONY: help quickstart test test-slow test-floor quality style docs site clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -40,8 +40,11 @@ style: $(VENV)/.hf_rationale-dev  ## fix what can be fixed of both
 docs: $(VENV)/.hf_rationale-dev  ## write the tables of methods, corpora and encoders into the documents
 	$(BIN)/python docs/tables.py
 
+site: $(VENV)/.hf_rationale-dev  ## build the documentation as a site, in the folder site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+
 clean:  ## remove the environments made here, build products and caches
-	rm -rf .venv $(FLOOR_VENV) build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv $(FLOOR_VENV) build dist site *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # An install is repeated when the files that describe it change. The stamps live in the environment and go with it.

@@ -34,7 +34,8 @@ from hf_rationale.extract import extract_rationales
 SPURIOUS = {"n_train": 1500, "spurious_strength": 0.9}
 GENERATED = (
     "--dataset aspect_reviews --aspect aroma --encoder gru --sparsity 0.15 --initial_sparsity 0.6 "
-    f"--learning_rate 2e-3 --per_device_train_batch_size 64 --num_train_epochs 8 --dataset_options '{json.dumps(SPURIOUS)}'"
+    "--learning_rate 2e-3 --per_device_train_batch_size 64 --num_train_epochs 8 "
+    f"--dataset_options '{json.dumps(SPURIOUS)}'"
 )
 
 

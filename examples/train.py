@@ -7,6 +7,7 @@ Every field of the method's training arguments, which include those of transform
 """
 
 import argparse
+import copy
 import json
 import logging
 import random
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
+from peft import LoraConfig, get_peft_model
+from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, HfArgumentParser, PreTrainedModel, set_seed
 
 from hf_rationale import (
@@ -85,6 +88,8 @@ MODEL_OPTIONS = (
     "masking",
     "pooling",
 )
+# What `--lora` trains as a whole: the mask predictor and the classifier, which are new.
+HEADS = ("norm", "selector", "classifier")
 # What only makes the start of a new model easy. The weights of a finished model (`--model`) do not need it.
 START_DEFAULTS = ("initial_sparsity", "predictor_first_ratio", "distillation_weight")
 
@@ -128,6 +133,13 @@ class ScriptArguments:
         metadata={
             "help": "For the gru: a GloVe text file. The default is glove*.txt[.gz] in data_dir, or in a folder "
             "'glove' in or next to it. Word vectors are learned if there is no such file, or with 'none'."
+        },
+    )
+    lora: int | None = field(
+        default=None,
+        metadata={
+            "help": "Train the heads and a LoRA adapter of this rank over the linear layers of a transformers encoder. "
+            "The folder base of output_dir gets the model without it."
         },
     )
     marked_texts: int | None = field(
@@ -274,6 +286,24 @@ def build_model(
     return model_class.from_encoder_pretrained(encoder, **names, **options | given)
 
 
+def with_adapter(model: PreTrainedModel, tokenizer, rank: int, folder: Path, save: bool) -> PreTrainedModel:
+    """The model with a LoRA adapter, which can be loaded only together with its base: this is saved in `folder`."""
+    linear = [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear)]
+    inside = [name for name in linear if not name.endswith(HEADS)]
+    if not inside or model.main_input_name != "input_ids":
+        raise SystemExit(
+            "--lora adapts the linear layers of a transformers encoder over tokens. Choose one, or leave it."
+        )
+    if save:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    model.name_or_path = model.config.name_or_path = str(folder)
+    adapter = LoraConfig(
+        task_type="SEQ_CLS", r=rank, lora_alpha=2 * rank, target_modules=inside, modules_to_save=list(HEADS)
+    )
+    return get_peft_model(model, adapter)
+
+
 def main():
     script, args = parse_arguments()
     method = trainer_of(script.method)
@@ -315,6 +345,9 @@ def main():
         )
         dataset["train"].info.description += f" The training texts are marked by {script.weak_marks}, not by people."
 
+    if script.lora is not None:
+        model = with_adapter(model, tokenizer, script.lora, Path(args.output_dir, "base"), args.should_save)
+
     trainer = method(
         model=model,
         args=args,
@@ -339,8 +372,9 @@ def main():
     trainer.save_metrics("eval", metrics)
 
     if trainer.is_world_process_zero():
+        model = trainer.accelerator.unwrap_model(trainer.model)
         report = evaluate_rationales(
-            trainer.model,
+            model if script.lora is None else copy.deepcopy(model).merge_and_unload(),
             dataset["test"],
             tokenizer,
             sections=("classification", "plausibility", "yardsticks", "faithfulness"),

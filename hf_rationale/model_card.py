@@ -16,6 +16,7 @@ import transformers
 from datasets import Dataset
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers import Trainer, TrainerCallback, pipeline
+from transformers.utils import CONFIG_NAME
 
 from .data import CORPORA
 from .metrics import LABELS
@@ -75,7 +76,13 @@ class ModelCardCallback(TrainerCallback):
 
     def _update(self):
         folder = Path(self.trainer.args.output_dir)
-        if self._started is None and self.trainer.is_world_process_zero() and (folder / CARD_NAME).exists():
+        is_whole = (folder / CONFIG_NAME).exists()  # an adapter has the card that PEFT has written
+        if (
+            self._started is None
+            and self.trainer.is_world_process_zero()
+            and is_whole
+            and (folder / CARD_NAME).exists()
+        ):
             self.write(folder)
 
     def write(self, folder: str | os.PathLike, **metadata):

@@ -1,5 +1,7 @@
 """Showing results of the rationale pipeline: in a terminal ([`render_ansi`]), and as a web page ([`render_html`])."""
 
+from __future__ import annotations
+
 import html
 import os
 import sys
@@ -11,6 +13,12 @@ from numbers import Integral
 # Black on four ambers of the 256-colour palette, weakest first: readable on dark and on light terminals.
 _ANSI_LEVELS = tuple(f"\x1b[1;38;5;16;48;5;{amber}m" for amber in (230, 228, 221, 214))
 _ANSI_RESET = "\x1b[0m"
+# Other control characters than line breaks and tabs would reach the terminal. Their pictures are shown instead.
+_CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"} | {0x7F: 0x2421}
+_CONTROLS |= dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
+
+# A passage of a long text without anything selected is folded, except for its ends.
+_FOLDED, _SHOWN = 2000, 400  # characters
 
 # The amber of a <mark> deepens with the span's score, --s. Marks have no padding, which would break the joining of
 # Arabic letters at a span's edge; the shadow gives them air instead.
@@ -88,7 +96,17 @@ mark {
 u {
   text-decoration: underline .13em var(--gold); text-underline-offset: .28em; text-decoration-skip-ink: none;
 }
+.controls {
+  display: flex; flex-wrap: wrap; gap: .4rem 1.25rem; margin: 0 0 1.5rem; color: var(--text); font-size: .875rem;
+}
+.controls fieldset { display: contents; }
+.controls legend { position: absolute; clip-path: inset(50%); }
+.controls label { cursor: pointer; }
+main { display: flex; flex-direction: column; }
+details { margin: .5rem 0; }
+summary { width: max-content; cursor: pointer; color: var(--soft); font: .85rem/1.6 system-ui, sans-serif; }
 @media print {
+  .controls { display: none; }
   * { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
   body { background: none; }
 }
@@ -97,7 +115,8 @@ u {
 
 def render_ansi(text: str | Mapping[str, str], result: Mapping | Sequence[Mapping], color: bool | None = None) -> str:
     """
-    The text with its rationale highlighted, for `print`. Only the highlighting is added.
+    The text with its rationale highlighted, for `print`. Only the highlighting is added. Control characters of the
+    text, which a terminal would obey, are replaced by their pictures.
 
     Args:
         text (`str` or `Mapping[str, str]`):
@@ -122,16 +141,17 @@ def render_ansi(text: str | Mapping[str, str], result: Mapping | Sequence[Mappin
     best = _ranked_labels(result, "the result")[0]
     rendered, end_of_last = [], 0
     for start, end, score in _rationale_spans(best, text, "the result"):
-        rendered.append(text[end_of_last:start])
+        rendered.append(text[end_of_last:start].translate(_CONTROLS))
+        selected = text[start:end].translate(_CONTROLS)
         if color:
             level = _ANSI_LEVELS[min(int(score * len(_ANSI_LEVELS)), len(_ANSI_LEVELS) - 1)]
             # A background that is on across a line break fills the rest of the line in some terminals.
-            lines = text[start:end].split("\n")
+            lines = selected.split("\n")
             rendered.append("\n".join(f"{level}{line}{_ANSI_RESET}" if line else "" for line in lines))
         else:
-            rendered.append(f"[[{text[start:end]}]]")
+            rendered.append(f"[[{selected}]]")
         end_of_last = end
-    rendered.append(text[end_of_last:])
+    rendered.append(text[end_of_last:].translate(_CONTROLS))
     return "".join(rendered)
 
 
@@ -157,10 +177,11 @@ def render_html(
     title: str = "Rationales",
     labels: Sequence[str] | None = None,
     references: Sequence[Sequence[tuple[int, int]]] | None = None,
-) -> str:
+) -> Page:
     """
     A web page with one card per text: the label, its score, and the text with its rationale highlighted. The page is
-    complete in itself (no script, nothing loaded from elsewhere) and follows the reader's light or dark theme.
+    complete in itself (no script, nothing loaded from elsewhere) and follows the reader's light or dark theme. The
+    cards can be filtered by label and error, and sorted by score. Long passages without a rationale are folded.
 
     Args:
         texts (`Sequence` of length `num_texts`):
@@ -177,7 +198,7 @@ def render_html(
             text's list may be empty.
 
     Returns:
-        `str`: the page. Write it with `encoding="utf-8"`.
+        [`Page`]: the page, which is a `str`. Write it with `encoding="utf-8"`. A notebook displays it.
 
     Raises:
         `TypeError`: if a single text is given in place of a list, or a label is not a name.
@@ -202,6 +223,9 @@ def render_html(
     if labels is not None and not all(isinstance(label, str) for label in labels):
         raise TypeError("`labels` must hold the labels' names, as the results do, not their ids")
 
+    by_score = sorted(range(len(texts)), key=lambda i: _ranked_labels(results[i], f"result {i}")[0]["score"])
+    ranks = {i: rank for rank, i in enumerate(by_score)}
+    names = {name: number for number, name in enumerate(sorted({_best(result) for result in results}))}
     cards, sparsities, num_correct = [], [], 0
     for i, (text, result) in enumerate(zip(texts, results, strict=True)):
         ranked = _ranked_labels(result, f"result {i}")
@@ -209,7 +233,7 @@ def render_html(
         spans = _rationale_spans(ranked[0], text, f"result {i}")
         gold = [] if references is None else _checked_spans(references[i], len(text), f"reference {i}")
         label = None if labels is None else labels[i]
-        cards.append(_card(ranked, context, _marked_text(text, spans, gold), label))
+        cards.append(_card(ranked, context, _marked_text(text, spans, gold), label, ranks[i], names[_best(result)]))
         sparsities.append(ranked[0]["sparsity"])
         num_correct += ranked[0]["label"] == label
 
@@ -233,31 +257,79 @@ def render_html(
     if any(_split_pair(text)[0] is not None for text in texts):
         read += " (of a pair, also from the text above them)"
     title = html.escape(title)
-    return "\n".join(
-        [
-            "<!DOCTYPE html>",
-            '<html lang="en">',
-            "<head>",
-            '<meta charset="utf-8">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{title}</title>",
-            f"<style>{_CSS}</style>",
-            "</head>",
-            "<body>",
-            "<header>",
-            f'<h1 dir="auto">{title}</h1>',
-            f'<p class="lead">Each label is decided from {read}.</p>',
-            f'<p class="lead">{" · ".join(summary)}</p>',
-            f'<ul class="legend" aria-label="Legend">{"".join(legend)}</ul>',
-            "</header>",
-            "<main>",
-            *cards,
-            "</main>",
-            "</body>",
-            "</html>",
-            "",
-        ]
+    controls, rules = _controls(list(names), labels is not None) if len(texts) > 1 else ("", "")
+    return Page(
+        "\n".join(
+            [
+                "<!DOCTYPE html>",
+                '<html lang="en">',
+                "<head>",
+                '<meta charset="utf-8">',
+                '<meta name="viewport" content="width=device-width, initial-scale=1">',
+                f"<title>{title}</title>",
+                f"<style>{_CSS}{rules}</style>",
+                "</head>",
+                "<body>",
+                "<header>",
+                f'<h1 dir="auto">{title}</h1>',
+                f'<p class="lead">Each label is decided from {read}.</p>',
+                f'<p class="lead">{" · ".join(summary)}</p>',
+                f'<ul class="legend" aria-label="Legend">{"".join(legend)}</ul>',
+                *([controls] if controls else []),
+                "</header>",
+                "<main>",
+                *cards,
+                "</main>",
+                "</body>",
+                "</html>",
+                "",
+            ]
+        )
     )
+
+
+class Page(str):
+    """A web page as a string, which a notebook displays in a frame."""
+
+    def _repr_html_(self) -> str:
+        return f'<iframe srcdoc="{html.escape(self)}" style="width: 100%; height: 40rem; border: 0"></iframe>'
+
+
+def highlighted_text(
+    text: str | Mapping[str, str], result: Mapping | Sequence[Mapping]
+) -> list[tuple[str, float | None]]:
+    """The text in pieces with the score of each selected one, and None for the others: what the component
+    `HighlightedText` of gradio shows."""
+    _, text = _split_pair(text)
+    pieces: list[tuple[str, float | None]] = []
+    place = 0
+    for start, end, score in _rationale_spans(_ranked_labels(result, "the result")[0], text, "the result"):
+        pieces += [(text[place:start], None), (text[start:end], score)]
+        place = end
+    return [(piece, score) for piece, score in [*pieces, (text[place:], None)] if piece]
+
+
+def _best(result: Mapping | Sequence[Mapping]) -> str:
+    return _ranked_labels(result, "a result")[0]["label"]
+
+
+def _controls(names: Sequence[str], has_labels: bool) -> tuple[str, str]:
+    """The form that filters and sorts the cards, and its rules: no script is needed."""
+    choices = [
+        ("all", "all"),
+        *((f"label-{number}", f"<bdi>{_escape(name)}</bdi>") for number, name in enumerate(names)),
+    ]
+    choices += [("wrong", "wrong")] if has_labels else []
+    radios = "".join(
+        f'<label><input type="radio" name="show" id="show-{kind}"{" checked" if kind == "all" else ""}> {name}</label>'
+        for kind, name in choices
+    )
+    sort = '<label><input type="checkbox" id="sort"> lowest score first</label>'
+    rules = "".join(
+        f"body:has(#show-{kind}:checked) article:not(.{kind}) {{ display: none; }}\n" for kind, _ in choices[1:]
+    )
+    rules += "body:has(#sort:checked) article { order: var(--rank); }\n"
+    return f'<form class="controls"><fieldset><legend>Show</legend>{radios}</fieldset>{sort}</form>', rules
 
 
 def _split_pair(text: str | Mapping[str, str]) -> tuple[str | None, str]:
@@ -319,20 +391,34 @@ def _marked_text(text: str, spans: list[tuple[int, int, float]], gold: list[tupl
     closing = {end for _, end, _ in spans}
     gold_starts, gold_ends = {start for start, _ in gold}, {end for _, end in gold}
     cuts = sorted({0, len(text), *opening, *closing, *gold_starts, *gold_ends})
-    pieces, in_gold = [], False
+    pieces, in_mark, in_gold = [], False, False
     for start, end in pairwise(cuts):
         if start in opening:
             score = opening[start]
             pieces.append(f'<mark style="--s:{score:.2f}" title="selected, score {score:.2f}">')
         in_gold = start in gold_starts or (in_gold and start not in gold_ends)
-        piece = _escape(text[start:end])
+        in_mark = start in opening or (in_mark and start not in closing)
+        piece = _escape(text[start:end]) if in_mark or in_gold else _folded(text[start:end])
         pieces.append(f"<u>{piece}</u>" if in_gold else piece)
         if end in closing:
             pieces.append("</mark>")
     return "".join(pieces)
 
 
-def _card(ranked: Sequence[Mapping], context: str | None, marked_text: str, label: str | None) -> str:
+def _folded(passage: str) -> str:
+    """A passage as HTML; of a long one, the middle is folded."""
+    if len(passage) <= _FOLDED:
+        return _escape(passage)
+    start = passage.find(" ", _SHOWN) + 1 or _SHOWN
+    end = passage.rfind(" ", start, len(passage) - _SHOWN) + 1 or len(passage) - _SHOWN
+    summary = f'<summary lang="en" dir="ltr">{end - start:,} characters</summary>'
+    middle = f"<details>{summary}{_escape(passage[start:end])}</details>"
+    return f"{_escape(passage[:start])}{middle}{_escape(passage[end:])}"
+
+
+def _card(
+    ranked: Sequence[Mapping], context: str | None, marked_text: str, label: str | None, rank: int, number: int
+) -> str:
     """One text's `<article>`; `label` is the true one, `context` the other text of a pair."""
     rows = []
     for entry in ranked:
@@ -349,8 +435,9 @@ def _card(ranked: Sequence[Mapping], context: str | None, marked_text: str, labe
     if label is not None:
         kind, verdict = ("good", "✓ true label:") if label == best["label"] else ("bad", "✗ true label:")
         chips.append(f'<li class="{kind}">{verdict} <bdi>{_escape(label)}</bdi></li>')
+    wrong = " wrong" if label is not None and label != best["label"] else ""
     lines = [
-        "<article>",
+        f'<article class="label-{number}{wrong}" style="--rank: {rank}">',
         f'<div class="top"><ol class="labels">{"".join(rows)}</ol><ul class="chips">{"".join(chips)}</ul></div>',
     ]
     # lang="" says that the language is not known: the page's English holds for its own words only. No white space may

@@ -1,7 +1,10 @@
 """The documents: what is registered appears in them, links resolve, and pages are short."""
 
 import importlib.util
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,3 +63,13 @@ def test_links_resolve(page: Path):
         linked = (page.parent / path).resolve() if path else page
         assert linked.exists(), target
         assert not anchor or linked.suffix != ".md" or anchor in anchors(linked), target
+
+
+def test_the_site_builds_and_its_links_resolve(tmp_path):
+    """mkdocs is strict: a link to a page or an anchor that is not there is an error."""
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "RationaleTrainer" in (tmp_path / "site" / "api" / "index.html").read_text(encoding="utf-8")
+    assert (tmp_path / "site" / "benchmarks" / "inference" / "index.html").exists()

@@ -16,8 +16,10 @@ import pytest
 import torch
 from conftest import REPOSITORY
 from huggingface_hub.errors import StrictDataclassError
+from peft import AutoPeftModelForSequenceClassification
 from safetensors.torch import load_file
 from training_common import BACKBONES
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from hf_rationale import PlmrForSequenceClassification, RationaleForSequenceClassification
 
@@ -244,6 +246,29 @@ def test_train_splits_an_encoder(tmp_path, monkeypatch):
     assert isinstance(model, PlmrForSequenceClassification)
     assert model.config.encoder_config.attention_probs_dropout_prob == 0.05
     check_snippet(card, tmp_path)
+
+
+@pytest.mark.parametrize("method", ["rnp", "fr", "plmr"])
+def test_lora_saves_an_adapter_that_everything_loads(tmp_path, monkeypatch, method):
+    monkeypatch.chdir(tmp_path)
+    encoder, tokenizer = BACKBONES["plmr" if method == "plmr" else "bert"](0.0)
+    encoder.save_pretrained("encoder")
+    tokenizer.save_pretrained("encoder")
+    call_train(monkeypatch, *TINY, "--method", method, "--encoder", "encoder", "--lora", "2", "--output_dir", "out")
+    names = load_file("out/adapter_model.safetensors")
+    assert any("lora_A" in name for name in names) and any("selector" in name for name in names)
+    assert not any("embeddings" in name for name in names)
+    scores = json.loads(Path("out/eval_results.json").read_text())
+    model = AutoModelForSequenceClassification.from_pretrained("out")
+    threshold = json.loads(Path("out/rationale_config.json").read_text())["rationale_threshold"]
+    assert model.config.rationale_threshold == threshold
+    text = "the aroma is rotten ."
+    answer = pipeline("rationale-classification", model="out")(text)
+    merged = AutoPeftModelForSequenceClassification.from_pretrained("out").merge_and_unload()
+    again = pipeline("rationale-classification", model=merged, tokenizer=AutoTokenizer.from_pretrained("out"))(text)
+    assert answer["score"] == pytest.approx(again["score"], abs=1e-5)
+    assert answer["rationale"] == [pytest.approx(span, abs=1e-5) for span in again["rationale"]]
+    assert 0 <= scores["eval_accuracy"] <= 1
 
 
 def test_the_numbers_of_a_method_are_flags(tmp_path, monkeypatch, capsys):

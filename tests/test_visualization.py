@@ -4,7 +4,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from hf_rationale.visualization import render_ansi, render_html, spans_of_words
+from hf_rationale.visualization import highlighted_text, render_ansi, render_html, spans_of_words
 
 
 TEXTS = {
@@ -14,7 +14,7 @@ TEXTS = {
     "space": "\n\n  two\n lines,\ta tab,\r\na bare\rreturn and trailing  \n",
     "one": "x",
 }
-VOID = {"meta"}
+VOID = {"meta", "input"}
 
 
 def make_result(text: str, *spans: tuple[int, int], score: float = 0.9, **kwargs) -> dict:
@@ -47,7 +47,7 @@ class Page(HTMLParser):
         super().__init__()
         self.open, self.tags, self.texts, self.pairs = [], [], [], []
         self.marks, self.golds, self.titles, self.words = [], [], [], []
-        self.in_text = None
+        self.in_text, self.folds = None, 0
         self.feed(page)
         self.close()
         assert not self.open, "every element must be closed"
@@ -65,6 +65,8 @@ class Page(HTMLParser):
             self.in_text = len(self.open)
         elif attrs.get("class") == "pair":
             self.pairs.append("")
+        elif self.in_text and tag in ("details", "summary"):
+            self.folds += tag == "details"
         elif self.in_text:
             assert tag in ("mark", "u")
             spans = self.marks[-1] if tag == "mark" else self.golds[-1]
@@ -76,12 +78,12 @@ class Page(HTMLParser):
         assert self.open.pop()[0] == tag, "elements must nest"
         if self.in_text and len(self.open) < self.in_text:
             self.in_text = None
-        elif self.in_text:
+        elif self.in_text and tag not in ("details", "summary"):
             spans = self.marks[-1] if tag == "mark" else self.golds[-1]
             spans[-1] = (spans[-1][0], len(self.texts[-1]))
 
     def handle_data(self, data):
-        if self.in_text:
+        if self.in_text and self.open[-1][0] != "summary":
             self.texts[-1] += data
         elif self.open and self.open[-1][1] == "pair":
             self.pairs[-1] += data
@@ -110,7 +112,7 @@ def test_ansi_adds_nothing_but_codes(text):
     rng = random.Random(0)
     for _ in range(20):
         result = make_result(text, *random_spans(rng, len(text)))
-        assert strip_ansi(render_ansi(text, result, color=True)) == text
+        assert strip_ansi(render_ansi(text, result, color=True)) == text.replace("\r", "␍")
 
 
 def test_ansi_highlights_the_spans():
@@ -241,6 +243,55 @@ def test_html_optional_parts():
     assert page.golds == [[(0, 4)], []]
 
 
+def test_ansi_shows_control_characters_instead_of_obeying_them():
+    text = "good\x1b[2J\x07 beer\x9b31m\x7f"
+    for color in (True, False):
+        rendered = strip_ansi(render_ansi(text, make_result(text, (0, 8)), color=color))
+        assert rendered.replace("[[", "", 1).replace("]]", "") == "good␛[2J␇ beer\ufffd31m␡"
+
+
+def test_html_folds_long_passages_without_a_rationale():
+    words = " ".join(f"word{number}" for number in range(2000))
+    text = f"{words} good {words} fine {words[:1000]}"
+    spans = [(len(words) + 1, len(words) + 5), (len(words) * 2 + 7, len(words) * 2 + 11)]
+    page = Page(render_html([text], [make_result(text, *spans)], references=[[(10, 15)]]))
+    assert page.texts == [text] and page.marks == [spans] and page.golds == [[(10, 15)]]
+    assert page.folds == 2  # before and after the first span, but not the short end
+    everything = Page(render_html([words], [make_result(words, (0, len(words)))]))
+    assert everything.texts == [words] and everything.folds == 0
+
+
+def test_html_filters_and_sorts_without_a_script():
+    results = [
+        make_result("good", score=0.6, label="yes") | {"score": 0.6},
+        make_result("bad", label="no") | {"score": 0.9},
+        make_result("fine", label="yes") | {"score": 0.8},
+    ]
+    source = render_html(["good", "bad", "fine"], results, labels=["yes", "yes", "no"])
+    page = Page(source)
+    cards = [attrs for tag, attrs in page.tags if tag == "article"]
+    assert [card["class"] for card in cards] == ["label-1", "label-0 wrong", "label-1 wrong"]
+    assert [card["style"] for card in cards] == ["--rank: 0", "--rank: 2", "--rank: 1"]
+    assert "Show all no yes wrong lowest score first" in page.shown
+    for kind in ("label-0", "label-1", "wrong"):
+        assert f"body:has(#show-{kind}:checked) article:not(.{kind})" in source
+    assert "<form" not in render_html(["good"], results[:1])
+
+
+def test_a_notebook_displays_the_page():
+    page = render_html(["good"], [make_result("good")])
+    assert isinstance(page, str)
+    frame = page._repr_html_()
+    assert frame.startswith("<iframe srcdoc=") and "<article" not in frame and "&lt;article" in frame
+
+
+def test_pieces_for_gradio():
+    text = "a good beer"
+    result = make_result(text, (2, 6))
+    assert highlighted_text(text, result) == [("a ", None), ("good", 0.9), (" beer", None)]
+    assert highlighted_text("good", make_result("good", (0, 4))) == [("good", 0.9)]
+
+
 def test_html_top_k_lists_every_label_once():
     best = make_result("good", (0, 4), score=0.8)
     page = Page(render_html(["good"], [[best, best | {"label": "negative", "score": 0.026}]], labels=["negative"]))
@@ -266,7 +317,7 @@ def test_html_escapes_everything():
     assert "<script" not in source
     assert page.texts == [bad] * 2
     assert page.pairs == [bad]
-    assert page.shown.count(bad) == 2 + 2 * 2  # title and heading; predicted and true label of each card
+    assert page.shown.count(bad) == 2 + 1 + 2 * 2  # title, heading, filter; predicted and true label of each card
 
 
 def test_html_order_of_spans_does_not_matter():
