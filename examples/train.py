@@ -138,8 +138,8 @@ class ScriptArguments:
     lora: int | None = field(
         default=None,
         metadata={
-            "help": "Train the heads and a LoRA adapter of this rank over the linear layers of a transformers encoder. "
-            "The folder base of output_dir gets the model without it."
+            "help": "Train the heads and a LoRA adapter of this rank over the linear layers of the encoder. The "
+            "folder base of output_dir gets the model without it."
         },
     )
     marked_texts: int | None = field(
