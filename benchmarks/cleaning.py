@@ -42,7 +42,7 @@ GENERATED = (
 def classify(dataset: DatasetDict, seed: int) -> float:
     """The test accuracy of a plain GRU that is trained on `dataset`."""
     set_seed(seed)
-    tokenizer = word_level_tokenizer(dataset["train"]["tokens"])
+    tokenizer = word_level_tokenizer(sorted({word for words in dataset["train"]["tokens"] for word in words}))
     model = RationaleForSequenceClassification.from_encoder_pretrained(
         GruModel(GruConfig(vocab_size=len(tokenizer))), tokenizer=tokenizer, num_labels=2, share_encoder=True
     )

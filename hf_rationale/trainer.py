@@ -175,13 +175,13 @@ class RationaleTrainer(LengthGroupingTrainer):
                         else f"Make the model with from_encoder_pretrained(…, {name}={value})."
                     )
                 )
+        self.add_players(model)
         adapters = getattr(model, "peft_config", {})
         if any(not adapter.base_model_name_or_path for adapter in adapters.values()):
             raise ValueError(
                 "The adapter's base model is in no folder, so that nobody could load the adapter. Before "
                 "get_peft_model, save the model with its tokenizer (save_pretrained), and load it from there."
             )
-        self.add_players(model)
 
     def add_players(self, model: RationalePreTrainedModel) -> None:
         """Add the modules that this method trains in addition to the model. Those of another method are removed."""

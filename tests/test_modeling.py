@@ -281,7 +281,11 @@ class TestEveryModel:
         model, batch = case.model(rationale_threshold=0.45), case.batch(random_texts(5, 14, 9))
         train_briefly(model, batch)
         model.save_pretrained(tmp_path)
-        assert sorted(file.name for file in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+        assert sorted(file.name for file in tmp_path.iterdir()) == [
+            "config.json",
+            "model.safetensors",
+            "rationale_model.py",
+        ]
         with torch.no_grad():
             expected = model(**batch)
         for loader in (AutoModelForSequenceClassification, type(model)):

@@ -52,9 +52,10 @@ class AttackTrainer(RationaleTrainer):
             raise ValueError("The attacker is trained to the end: set load_best_model_at_end=False.")
         args = copy.copy(args)
         args.metric_for_best_model = None
-        kwargs.setdefault("compute_metrics", self._attack_metrics)
         set_seed(args.seed)  # for the attacker's head
         super().__init__(copy.deepcopy(model), args, *rest, **kwargs)
+        if kwargs.get("compute_metrics") is None:
+            self.compute_metrics = self._attack_metrics
         if isinstance(self.eval_dataset, Dataset) and "labels" not in self.eval_dataset.column_names:
             raise ValueError("The evaluation set has no column 'label', and an attack needs the true labels.")
 
