@@ -17,12 +17,9 @@ import pyarrow.parquet
 import torch
 from accelerate import PartialState
 from tqdm.auto import tqdm
-from transformers.utils import logging
 
 from .text.pipeline import RationaleClassificationPipeline, check_text
 
-
-logger = logging.get_logger(__name__)
 
 FORMATS = ("jsonl", "csv", "parquet", "txt")
 WINDOW = 2048  # the texts that are sorted by length and written together
@@ -132,7 +129,7 @@ def explain_file(
     """
     state = PartialState()
     format = format or Path(source).suffix.removeprefix(".") or "jsonl"
-    format = {"json": "jsonl", "ndjson": "jsonl", "text": "txt", "-": "jsonl"}.get(format, format)
+    format = {"json": "jsonl", "ndjson": "jsonl", "text": "txt"}.get(format, format)
     if format not in FORMATS:
         raise ValueError(f"{source}: the format must be one of {FORMATS}, but is {format!r}. Name it (format).")
     precision = nullcontext() if dtype is None else torch.autocast(pipe.device.type, dtype)
