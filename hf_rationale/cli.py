@@ -216,11 +216,12 @@ def positive(text: str) -> int:
 
 
 def load(parser: argparse.ArgumentParser, model: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A model and its tokenizer, or an error of the command line."""
+    """A model and its tokenizer, or an error of the command line. Code in the folder is never run."""
+    classes = (AutoModelForSequenceClassification, AutoTokenizer)
     try:
-        return AutoModelForSequenceClassification.from_pretrained(model), AutoTokenizer.from_pretrained(model)
-    except (OSError, ValueError) as error:
-        parser.error(f"{model} cannot be loaded: {error}")
+        return tuple(one.from_pretrained(model, trust_remote_code=False) for one in classes)
+    except Exception as error:  # a broken folder lets many libraries raise many kinds
+        parser.error(f"{model} cannot be loaded: {type(error).__name__}: {error}")
 
 
 def _labelled(dataset: DatasetDict) -> dict:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import pickle
 import random
 import re
 import shutil
@@ -17,6 +18,7 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 import pytest
+import torch
 from conftest import REPOSITORY
 from training_common import make_model
 from transformers import pipeline
@@ -193,6 +195,67 @@ def test_bad_flags_are_errors_without_a_traceback(folder, tmp_path, monkeypatch,
     with pytest.raises(SystemExit):
         cli.main(["explain", str(folder), *flags])
     assert message in capsys.readouterr().err
+
+
+class Evil:
+    """Runs code if it is unpickled."""
+
+    def __reduce__(self):
+        return Path.touch, (Path("owned"),)
+
+
+def config(**fields):
+    return lambda folder: (folder / "config.json").write_text(
+        json.dumps(json.loads((folder / "config.json").read_text()) | fields)
+    )
+
+
+def content(name: str, data: bytes):
+    return lambda folder: (folder / name).write_bytes(data)
+
+
+def with_pickle(folder: Path):
+    (folder / "model.safetensors").unlink()
+    torch.save({"a": Evil()}, folder / "pytorch_model.bin")
+
+
+BROKEN = {
+    "no config": lambda folder: (folder / "config.json").unlink(),
+    "config cut": content("config.json", b'{"model_type": "ra'),
+    "config of bytes": content("config.json", b"\xff\xfe\x00"),
+    "config a list": content("config.json", b"[1]"),
+    "sparsity": config(sparsity=7.0),
+    "sparsity a string": config(sparsity="a lot"),
+    "labels": config(id2label="abc"),
+    "unknown type": config(model_type="whatever"),
+    "type of another model": config(model_type="bert"),
+    "encoder": config(extractor_config={"model_type": "whatever"}),
+    "encoder a list": config(extractor_config=[1]),
+    "threshold": config(rationale_threshold=3),
+    "another size": config(vocab_size=10**9),
+    "foreign code": config(model_type="whatever", auto_map={"AutoConfig": "rationale_model.Config"}),
+    "no weights": lambda folder: (folder / "model.safetensors").unlink(),
+    "weights empty": content("model.safetensors", b""),
+    "weights zero": content("model.safetensors", bytes(1000)),
+    "weights with a huge header": content("model.safetensors", b"\xff" * 8 + b"{}"),
+    "pickle for safetensors": content("model.safetensors", pickle.dumps(Evil())),
+    "pickle": with_pickle,
+    "tokenizer cut": content("tokenizer.json", b"{"),
+    "tokenizer empty": content("tokenizer.json", b"{}"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_broken_folder_is_an_error_and_runs_no_code(folder, tmp_path, monkeypatch, capsys, kind):
+    monkeypatch.chdir(tmp_path)
+    broken = shutil.copytree(folder, tmp_path / "broken")
+    (broken / "rationale_model.py").write_text("from pathlib import Path\nPath('owned').touch()\n")
+    BROKEN[kind](broken)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["explain", "broken", "--input", write(tmp_path / "in.txt", texts(1)), "--output", "out"])
+    assert stopped.value.code == 2
+    assert "cannot be loaded" in capsys.readouterr().err or kind == "type of another model"
+    assert not list(tmp_path.rglob("owned")) and not list(tmp_path.glob("out*"))
 
 
 @pytest.mark.slow
