@@ -36,9 +36,9 @@ from hf_rationale import (
     load_rationale_dataset,
     word_level_tokenizer,
 )
+from hf_rationale.checkpoints import last_checkpoint
 from hf_rationale.data import CORPORA
 from hf_rationale.sentences.encoding import sentence_encoder
-from hf_rationale.trainer import last_checkpoint
 from hf_rationale.yardsticks import weak_marks
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -124,20 +123,18 @@ def run_evaluate(parser: argparse.ArgumentParser, options: argparse.Namespace, d
     if corpus.instances is not None:
         naming["instances"] = corpus.instances(options.data_dir, options.split)
         naming["class_names"] = corpus.class_names
-    evaluate = partial(
-        evaluate_rationales,
-        model.to("cuda" if torch.cuda.is_available() else "cpu"),
-        dataset[options.split],
-        tokenizer,
-        options.output_dir,
-        batch_size=options.batch_size,
-        max_length=options.max_length,
-        rationale_level=options.rationale_level,
-        **_labelled(dataset),
-        **naming,
-    )
     try:
-        report = evaluate()
+        report = evaluate_rationales(
+            model.to("cuda" if torch.cuda.is_available() else "cpu"),
+            dataset[options.split],
+            tokenizer,
+            options.output_dir,
+            batch_size=options.batch_size,
+            max_length=options.max_length,
+            rationale_level=options.rationale_level,
+            **_labelled(dataset),
+            **naming,
+        )
     except ValueError as error:
         parser.error(str(error))
     print(report.to_markdown())

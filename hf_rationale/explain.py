@@ -222,8 +222,9 @@ def _resume(part: Path, settings: dict[str, Any]) -> int:
                     lines, length = lines + 1, length + len(line)
             file.truncate(length)
         return lines
+    if part.exists():  # the settings are written before it
+        raise ValueError(f"{part} is in the way, and is of no run of this command. Move it.")
     part.parent.mkdir(parents=True, exist_ok=True)
-    part.unlink(missing_ok=True)
     unfinished = about.with_name(about.name + ".new")  # so that the settings are whole if they are there at all
     unfinished.write_text(json.dumps(settings), encoding="utf-8")
     os.replace(unfinished, about)

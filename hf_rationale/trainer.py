@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
-import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -19,10 +17,9 @@ from datasets.utils import are_progress_bars_disabled
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import EvalPrediction
-from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import CONFIG_NAME, logging
 
+from .checkpoints import last_checkpoint
 from .compat import LengthGroupingTrainer
 from .metrics import classification_scores, rationale_f1
 from .model_card import ModelCardCallback
@@ -536,7 +533,7 @@ class RationaleTrainer(LengthGroupingTrainer):
 
     def _encoded(self, dataset, model: RationalePreTrainedModel, columns: tuple[str, ...] = ()):
         if isinstance(dataset, dict):
-            raise ValueError(f"Pass one datasets.Dataset: {dataset.keys()} are several.")
+            raise ValueError(f"Pass one datasets.Dataset, not several: {list(dataset)}")
         if isinstance(dataset, IterableDataset):
             return self._encoded_stream(dataset, model, columns)
         if not isinstance(dataset, Dataset):
@@ -570,22 +567,6 @@ def silenced_progress_bars() -> Iterator[None]:
     finally:
         if not disabled:
             enable_progress_bars()
-
-
-def last_checkpoint(folder: str | os.PathLike) -> str | None:
-    """The last complete checkpoint in `folder`, or `None`. A run that is killed while it saves leaves a checkpoint
-    without a readable `trainer_state.json`, which is written last."""
-    checkpoints = sorted(
-        (path for path in Path(folder).glob(f"{PREFIX_CHECKPOINT_DIR}-*") if path.name.split("-")[-1].isdigit()),
-        key=lambda path: int(path.name.split("-")[-1]),
-    )
-    for path in reversed(checkpoints):
-        try:
-            json.loads((path / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        return str(path)
-    return None
 
 
 def has_marks(dataset: Dataset) -> bool:

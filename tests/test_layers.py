@@ -12,7 +12,7 @@ PACKAGE = REPOSITORY / "hf_rationale"
 
 # From the bottom to the top. A module may import what stands in a line above its own, or in its own folder.
 LAYERS = (
-    ("version", "compat"),
+    ("version", "compat", "checkpoints"),
     ("modeling", "metrics", "data"),
     ("encoders", "text"),
     ("sentences",),
