@@ -177,7 +177,7 @@ def run_explain(parser: argparse.ArgumentParser, options: argparse.Namespace):
             columns=Columns(options.text_column, options.query_column),
             batch_size=options.batch_size,
             dtype=None if options.dtype is None else getattr(torch, options.dtype),
-            settings={"model": options.model, "hf_rationale": __version__, **given},
+            settings={"hf_rationale": __version__, **given},
         )
     except (OSError, ValueError) as error:
         parser.error(str(error))

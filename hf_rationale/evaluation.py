@@ -23,6 +23,7 @@ from .diagnostics import failure_rate, gold_against_selected, gold_replacement, 
 from .faithfulness import faithfulness
 from .metrics import bootstrap_intervals, classification_scores, rationale_scores
 from .modeling.base import RationalePreTrainedModel
+from .modeling.fingerprint import hash_weights
 from .reading import NotMeasurableError, Rationales, check_batch_size, encode, encode_labelled, read_rationales
 from .report import NOT_MEASURED, RationaleReport
 from .version import __version__
@@ -153,10 +154,9 @@ class _Subject:
         """A hash of everything on which the figures depend."""
         digest = hashlib.blake2b(digest_size=16)
         digest.update(f"{__version__} {self.level} {self.model.config.to_json_string(use_diff=False)}".encode())
-        for name, weight in sorted(self.model.state_dict().items()):
-            if not name.startswith(tuple(f"{module}." for module in self.model.training_modules)):
-                digest.update(name.encode())
-                digest.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        only_trained_with = tuple(f"{module}." for module in self.model.training_modules)
+        weights = self.model.state_dict().items()
+        hash_weights(digest, ((name, weight) for name, weight in weights if not name.startswith(only_trained_with)))
         for row in self.dataset:
             digest.update(repr(row).encode())
         for name, dataset in self.labelled.items():

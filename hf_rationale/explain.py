@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -18,6 +19,7 @@ import torch
 from accelerate import PartialState
 from tqdm.auto import tqdm
 
+from .modeling.fingerprint import hash_weights
 from .text.pipeline import RationaleClassificationPipeline, check_text
 
 
@@ -116,8 +118,8 @@ def explain_file(
         columns (*optional*): the names of the columns of the text and, for pairs, of the query.
         batch_size (*optional*): the number of texts in a batch.
         dtype (*optional*): computes in mixed precision, such as `torch.bfloat16`.
-        settings (*optional*): what the result depends on besides, such as the model's name. An interrupted run with
-            other settings is not continued.
+        settings (*optional*): what the result depends on besides the model, the input and the arguments here, such as
+            the pipeline's own budget. An interrupted run with other settings is not continued.
         options: as of the pipeline.
 
     Returns:
@@ -152,6 +154,7 @@ def explain_file(
         raise FileExistsError(f"{target} exists. Move it, or choose another name.")
     settings = {
         **(settings or {}),
+        "model": _fingerprint(pipe),
         "input": str(Path(source).resolve()),
         "size": Path(source).stat().st_size,
         "format": format,
@@ -183,6 +186,13 @@ def explain_file(
     state.wait_for_everyone()
     with open(target, "rb") as found:
         return total, sum(line.startswith(b'{"line"') for line in found)
+
+
+def _fingerprint(pipe: RationaleClassificationPipeline) -> str:
+    digest = hashlib.blake2b(pipe.model.config.to_json_string(use_diff=False).encode(), digest_size=16)
+    digest.update(pipe.tokenizer.backend_tokenizer.to_str().encode())
+    hash_weights(digest, pipe.model.state_dict().items())
+    return digest.hexdigest()
 
 
 def _explain_stream(lines: Iterator[Any], explained, out) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 import os
@@ -158,6 +159,10 @@ def test_an_interrupted_run_goes_on_where_it_was(pipe, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="is in the way"):
         explain_file(pipe, source, str(tmp_path / "other"))
     assert (tmp_path / "other.part").read_text() == "of somebody else"
+    other = copy.deepcopy(pipe)
+    other.model.predictor.classifier.bias.data += 1  # trained anew in the same folder
+    with pytest.raises(ValueError, match="of a run with another input or other settings"):
+        explain_file(other, source, str(tmp_path / "out"), batch_size=3)
     computed[:] = [0] * 3
     assert explain_file(pipe, source, str(tmp_path / "out"), batch_size=3) == (50, 0)
     assert (tmp_path / "out").read_bytes() == expected

@@ -15,6 +15,7 @@ from tokenizers import Encoding
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from ..modeling.fingerprint import hash_weights
 from ..modeling.outputs import NO_MARK
 from ..text.encoding import TextEncoder, check_text, checked_rationale
 from ..text.relevance import cosines, overlap, standardized
@@ -275,9 +276,7 @@ def _fingerprint(model, sentences: Dataset, tokenizer: PreTrainedTokenizerBase, 
     digest = hashlib.blake2b(digest_size=16)
     digest.update(f"{__version__} {level}{' with relevance' if model.config.compare_query else ''}".encode())
     digest.update(tokenizer.backend_tokenizer.to_str().encode())
-    for name, weight in sorted(model.encoder.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    hash_weights(digest, model.encoder.state_dict().items())
     for batch in sentences.iter(1000):
         digest.update(repr(batch).encode())
     return digest.hexdigest()
