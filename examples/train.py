@@ -338,7 +338,8 @@ def main():
         dataset["train"] = weak_marks(
             dataset["train"],
             script.weak_marks,
-            model.config.sparsity,
+            model.config.sparsity if model.config.decoding != "top_k" else None,
+            top_k=model.config.rationale_top_k,
             validation_dataset=dataset["validation"],
             keywords=script.keywords,
             encode=sentence_encoder(model, tokenizer) if of_sentences else None,

@@ -59,7 +59,9 @@ def main(arguments: list[str] | None = None):
     simple = commands.add_parser(
         "yardsticks", parents=[corpus], help="score simple selectors, beside which a model should be read"
     )
-    simple.add_argument("--sparsity", type=float, required=True, help="the share of the words of each text to select")
+    budget = simple.add_mutually_exclusive_group(required=True)
+    budget.add_argument("--sparsity", type=float, help="the share of the words of each text to select")
+    budget.add_argument("--top_k", type=positive, help="the number of units of each text to select")
     simple.add_argument("--keywords", nargs="*", default=(), help="words near which the rationale is expected")
     simple.add_argument(
         "--encoder", help="an encoder (folder or Hub id), to find the sentences that are similar to keywords or query"
@@ -186,7 +188,7 @@ def run_explain(parser: argparse.ArgumentParser, options: argparse.Namespace):
 
 
 def run_yardsticks(parser: argparse.ArgumentParser, options: argparse.Namespace, dataset: DatasetDict):
-    if not 0 < options.sparsity < 1:
+    if options.sparsity is not None and not 0 < options.sparsity < 1:
         parser.error(f"--sparsity is a share between 0 and 1, but is {options.sparsity}")
     encode = None
     if options.encoder is not None:
@@ -194,7 +196,12 @@ def run_yardsticks(parser: argparse.ArgumentParser, options: argparse.Namespace,
         encode = sentence_encoder(model, AutoTokenizer.from_pretrained(options.encoder))
     try:
         results = yardsticks(
-            dataset[options.split], options.sparsity, keywords=options.keywords, encode=encode, **_labelled(dataset)
+            dataset[options.split],
+            options.sparsity,
+            top_k=options.top_k,
+            keywords=options.keywords,
+            encode=encode,
+            **_labelled(dataset),
         )
     except ValueError as error:
         parser.error(str(error))

@@ -204,6 +204,10 @@ def _yardsticks(subject: _Subject) -> dict[str, Any]:
     chosen = [rationales.masks[row] for row in subject.marked]
     share = float(np.concatenate(chosen).mean())
     scores = yardsticks(subject.source, share, **subject.labelled)
+    config = subject.model.config
+    level = subject.level or getattr(config, "selection_level", "token")
+    if config.decoding == "top_k" and level != "token":  # some that select as many units as the model, too
+        scores |= yardsticks(subject.source, top_k=config.rationale_top_k, levels=(level,), **subject.labelled)
     return {"sparsity": share, "best": best_yardstick(scores), "scores": scores}
 
 

@@ -254,6 +254,7 @@ def _hyperparameters(trainer: Trainer, config, args: RationaleTrainingArguments)
         "match weight λ": args.match_weight or None,
         "match function h(x)": args.match_base and f"{args.match_base}^x",
         "decoding": config.decoding + (f", switch cost {config.switch_cost}" if config.switch_cost else ""),
+        "number of units k": config.rationale_top_k,
         "parts of units first": f"{args.parts_first_ratio:.0%} of the steps" if args.parts_first_ratio else None,
         "predictor first": f"{args.predictor_first_ratio:.0%} of the steps" if args.predictor_first_ratio else None,
         "distillation weight": args.distillation_weight or None,

@@ -31,23 +31,29 @@ Joined = Callable[[np.ndarray, Sequence[str]], float]
 
 
 class Yardstick(NamedTuple):
-    """A selector: it takes the units with the highest scores, until the share is reached."""
+    """A selector: it takes the units with the highest scores, until the share or their number is reached."""
 
     scores: list[np.ndarray]  # (words,) each: how much a word of a text speaks for being selected
     join: Joined  # the score of a unit, of the scores of its words
 
-    def select(self, dataset: Dataset, units: Sequence[Sequence[int]], sparsity: float) -> list[np.ndarray]:
-        """The mask (words,) of every text."""
+    def select(
+        self,
+        texts: Sequence[Sequence[str]],
+        units: Sequence[Sequence[int]],
+        sparsity: float | None = None,
+        top_k: int | None = None,
+    ) -> list[np.ndarray]:
+        """The mask (words,) of every text, of their bare words."""
         return [
-            select([bare(word) for word in words], scores, numbers, sparsity, self.join)
-            for words, scores, numbers in zip(dataset["tokens"], self.scores, units, strict=True)
+            select(words, scores, numbers, self.join, sparsity, top_k)
+            for words, scores, numbers in zip(texts, self.scores, units, strict=True)
         ]
 
-    def unit_scores(self, dataset: Dataset, units: Sequence[Sequence[int]]) -> list[np.ndarray]:
-        """The scores (units,) of every text."""
+    def unit_scores(self, texts: Sequence[Sequence[str]], units: Sequence[Sequence[int]]) -> list[np.ndarray]:
+        """The scores (units,) of every text, of their bare words."""
         return [
-            joined_scores([bare(word) for word in words], scores, numbers, self.join)
-            for words, scores, numbers in zip(dataset["tokens"], self.scores, units, strict=True)
+            joined_scores(words, scores, numbers, self.join)
+            for words, scores, numbers in zip(texts, self.scores, units, strict=True)
         ]
 
 
@@ -68,8 +74,9 @@ def summed_once(scores: np.ndarray, words: Sequence[str]) -> float:
 
 def yardsticks(
     dataset: Dataset,
-    sparsity: float,
+    sparsity: float | None = None,
     *,
+    top_k: int | None = None,
     train_dataset: Dataset | None = None,
     validation_dataset: Dataset | None = None,
     keywords: Iterable[str] = (),
@@ -83,8 +90,10 @@ def yardsticks(
     Args:
         dataset: a split of [`load_rationale_dataset`], or a dataset with the columns `tokens` and `rationale` and
             optionally `label`, `query` and `sentence_ids`.
-        sparsity (`float`): the share of the words of each text to select. A unit is taken if at least half of it fits;
-            at least one unit is taken.
+        sparsity (`float`, *optional*): the share of the words of each text to select. A unit is taken if at least half
+            of it fits; at least one unit is taken.
+        top_k (`int`, *optional*): the number of units of each text to select, in place of a share. A name then ends
+            with this number (`"overlap_sentence_2"`).
         train_dataset (*optional*): texts with labels, on which the linear model is trained. Without them there is
             none.
         validation_dataset (*optional*): texts with labels, on which its C is chosen. Without them, C is 1.
@@ -101,8 +110,10 @@ def yardsticks(
         texts) and, for the linear model, `accuracy` (if there are labels).
 
     Raises:
-        ValueError: if nobody marked a text, or if a column is missing.
+        ValueError: if nobody marked a text, if a column is missing, or if not exactly one of `sparsity` and `top_k` is
+            given.
     """
+    check_one_budget(sparsity, top_k)
     if missing := {"tokens", "rationale"} - set(dataset.column_names):
         raise ValueError(
             f"The yardsticks need the columns {sorted(missing)}, but the dataset has {dataset.column_names}"
@@ -110,24 +121,25 @@ def yardsticks(
     dataset = dataset.filter(lambda marks: marks is not None, input_columns="rationale")
     if not len(dataset):
         raise ValueError("Nobody marked a rationale in this dataset.")
-    keywords = list(keywords)
-    found, accuracy = _find(dataset, train_dataset, validation_dataset, keywords, seed)
+    keywords, texts, rationales = list(keywords), bare_texts(dataset), list(dataset["rationale"])
+    found, accuracy = _find(dataset, texts, train_dataset, validation_dataset, keywords, seed)
     results: dict[str, dict[str, float]] = {}
     for level in levels:
-        units = _units(dataset, level)
-        for name, yardstick in (found | _find_similar(dataset, units, level, keywords, encode, found)).items():
-            masks = yardstick.select(dataset, units, sparsity)
-            results[f"{name}_{level}"] = _scores(masks, dataset["rationale"])
+        units, suffix = _units(dataset, level), level if top_k is None else f"{level}_{top_k}"
+        similar = _find_similar(dataset, texts, units, level, keywords, encode, found)
+        for name, yardstick in (found | similar).items():
+            results[f"{name}_{suffix}"] = _scores(yardstick.select(texts, units, sparsity, top_k), rationales)
             if name == "linear" and accuracy is not None:
-                results[f"{name}_{level}"]["accuracy"] = accuracy
+                results[f"{name}_{suffix}"]["accuracy"] = accuracy
     return results
 
 
 def weak_marks(
     dataset: Dataset,
     yardstick: str,
-    sparsity: float,
+    sparsity: float | None = None,
     *,
+    top_k: int | None = None,
     validation_dataset: Dataset | None = None,
     keywords: Iterable[str] = (),
     encode: Encode | None = None,
@@ -139,7 +151,8 @@ def weak_marks(
     Args:
         dataset: texts with the column `tokens`; `label` for the linear model, and `query` for the overlap.
         yardstick (`str`): a name and a level, such as `"first_clause"` or `"overlap_sentence"`.
-        sparsity (`float`): the share of the words of each text to mark, as of [`yardsticks`].
+        sparsity, top_k (*optional*): the share of the words of each text to mark, or the number of units, as of
+            [`yardsticks`].
         validation_dataset (*optional*): as of [`yardsticks`].
         keywords, encode (*optional*): as of [`yardsticks`].
 
@@ -147,47 +160,67 @@ def weak_marks(
         the dataset with a new column `rationale`.
 
     Raises:
-        ValueError: if there is no such yardstick for this dataset.
+        ValueError: if there is no such yardstick for this dataset, or if not exactly one of `sparsity` and `top_k` is
+            given.
     """
+    check_one_budget(sparsity, top_k)
     name, _, level = yardstick.rpartition("_")
-    keywords, labelled = list(keywords), dataset if name == "linear" else None
-    found, _ = _find(dataset, labelled, validation_dataset, keywords, seed=0)
+    keywords, texts, labelled = list(keywords), bare_texts(dataset), dataset if name == "linear" else None
+    found, _ = _find(dataset, texts, labelled, validation_dataset, keywords, seed=0)
     units = _units(dataset, level) if level in LEVELS[1:] else []
     if name in ("similarity", "hybrid"):
-        found |= _find_similar(dataset, units, level, keywords, encode, found)
+        found |= _find_similar(dataset, texts, units, level, keywords, encode, found)
     if name not in found or not units:
         raise ValueError(
             f"There is no yardstick {yardstick!r} for this dataset. There are {', '.join(found)}, each followed by "
             f"{' or '.join(f'_{level}' for level in LEVELS[1:])}."
         )
-    masks = found[name].select(dataset, units, sparsity)
+    masks = found[name].select(texts, units, sparsity, top_k)
     columns = [column for column in dataset.column_names if column != "rationale"]
     return dataset.select_columns(columns).add_column("rationale", [mask.tolist() for mask in masks])
 
 
+def check_one_budget(sparsity: float | None, top_k: int | None):
+    """Raises `ValueError` if not exactly one of a share and a number of units is given."""
+    if (sparsity is None) == (top_k is None):
+        raise ValueError(f"Exactly one of sparsity and top_k must be given, but they are {sparsity} and {top_k}")
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"top_k must be at least 1, but is {top_k}")
+
+
+def bare_texts(dataset: Dataset) -> list[list[str]]:
+    """The bare words of every text."""
+    return [[bare(word) for word in words] for words in dataset["tokens"]]
+
+
 def _find(
-    dataset: Dataset, train: Dataset | None, validation: Dataset | None, keywords: Iterable[str], seed: int
+    dataset: Dataset,
+    texts: list[list[str]],
+    train: Dataset | None,
+    validation: Dataset | None,
+    keywords: Iterable[str],
+    seed: int,
 ) -> tuple[dict[str, Yardstick], float | None]:
-    """The yardsticks for the texts of a dataset, and the accuracy of the linear model."""
-    texts = [[word.lower() for word in words] for words in dataset["tokens"]]
+    """The yardsticks for the texts of a dataset, and the accuracy of the linear model. `texts` are the bare words."""
     accuracy = None
     found = position_yardsticks(texts, seed)
     if train is not None:
         model = LinearModel(train, validation)
-        predicted, scores = model.explain(texts)
+        predicted, scores = model.explain(dataset["tokens"])
         found["linear"] = Yardstick(scores, summed)
         if "label" in dataset.column_names:
             accuracy = float((predicted == np.array(dataset["label"])).mean())
     if "query" in dataset.column_names:
-        scores = overlap_scores(dataset["tokens"], dataset["query"], _units(dataset, "sentence"))
+        scores = overlap_scores(texts, dataset["query"], _units(dataset, "sentence"))
         found["overlap"] = Yardstick(scores, summed_once)
-    if keywords := {word.lower() for word in keywords}:
+    if keywords := {bare(word) for word in keywords}:
         found["keywords"] = Yardstick([nearness(words, keywords) for words in texts], largest)
     return found, accuracy
 
 
 def _find_similar(
     dataset: Dataset,
+    texts: list[list[str]],
     units: Sequence[Sequence[int]],
     level: str,
     keywords: list[str],
@@ -205,7 +238,7 @@ def _find_similar(
     scores = similarities(dataset["tokens"], units, descriptions, encode)
     similar = {"similarity": Yardstick([of_words(*row) for row in zip(scores, units, strict=True)], largest)}
     if has_queries:
-        shared = found["overlap"].unit_scores(dataset, units)
+        shared = found["overlap"].unit_scores(texts, units)
         sums = [standardized(one) + standardized(other) for one, other in zip(shared, scores, strict=True)]
         similar["hybrid"] = Yardstick([of_words(*row) for row in zip(sums, units, strict=True)], largest)
     return similar
@@ -218,15 +251,20 @@ def _units(dataset: Dataset, level: str) -> list[Sequence[int]]:
 
 
 def select(
-    words: Sequence[str], scores: np.ndarray, units: Sequence[int], sparsity: float, join: Joined
+    words: Sequence[str],
+    scores: np.ndarray,
+    units: Sequence[int],
+    join: Joined,
+    sparsity: float | None = None,
+    top_k: int | None = None,
 ) -> np.ndarray:
-    """The mask (words,) of the units with the highest scores, up to the share `sparsity` of the words. `units` has the
-    number of the unit of every word."""
+    """The mask (words,) of the units with the highest scores: `top_k` of them, or up to the share `sparsity` of the
+    words. `units` has the number of the unit of every word."""
     units = np.asarray(units)
     joined = of_words(joined_scores(words, scores, units, join), units)
     everything = torch.ones(1, len(units), dtype=torch.bool)
     grouped = grouped_units(torch.from_numpy(units)[None], everything, everything)
-    return budget_mask(torch.from_numpy(joined)[None], grouped, ratio=sparsity)[0].long().numpy()
+    return budget_mask(torch.from_numpy(joined)[None], grouped, sparsity, top_k)[0].long().numpy()
 
 
 def joined_scores(words: Sequence[str], scores: np.ndarray, units: Sequence[int], join: Joined) -> np.ndarray:
@@ -319,12 +357,12 @@ class LinearModel:
 def overlap_scores(
     texts: Sequence[Sequence[str]], queries: Sequence[Sequence[str]], sentences: Sequence[Sequence[int]]
 ) -> list[np.ndarray]:
-    """For every word of a text its weight of [`query_weights`] if its query has it, and 0 if not. `sentences` has the
-    number of the sentence of every word."""
+    """For every bare word of a text its weight of [`query_weights`] if its query has it, and 0 if not. `sentences` has
+    the number of the sentence of every word."""
     scores = []
     for words, query, numbers in zip(texts, queries, sentences, strict=True):
         weights = query_weights([words[start:end] for start, end in pairwise(_bounds(numbers))], query)
-        scores.append(np.array([weights.get(bare(word), 0.0) for word in words]))
+        scores.append(np.array([weights.get(word, 0.0) for word in words]))
     return scores
 
 

@@ -165,6 +165,16 @@ def test_what_is_undefined_is_null_in_json_and_said_on_the_page(tmp_path):
     assert "| roc auc | undefined |  |" in report.to_markdown()
 
 
+def test_yardsticks_of_a_model_that_selects_a_number_of_units(tmp_path):
+    model, tokenizer = a_model(tmp_path / "model", "gru")
+    model.config.decoding, model.config.rationale_top_k = "top_k", 2
+    report = evaluate_rationales(model, toy_reviews(6), tokenizer, sections=["yardsticks"], rationale_level="word")
+    scores = report.sections["yardsticks"]["scores"]
+    assert "first_word" in scores
+    lengths = [len(words) for words in toy_reviews(6)["tokens"]]
+    assert scores["first_word_2"]["sparsity"] == pytest.approx(12 / sum(lengths))
+
+
 def test_sections_can_be_added_and_asked_for_again(tmp_path):
     model, tokenizer = a_model(tmp_path / "model", "gru")
     texts, folder = toy_reviews(6), tmp_path / "report"

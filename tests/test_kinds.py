@@ -120,6 +120,7 @@ KINDS = {
     "sentences-shared": sentences(share_encoder=True),
     "sentences-compared": sentences(compared_batch, compare_query=True),
     "sentences-threshold": sentences(decoding="threshold"),
+    "sentences-top-k": sentences(decoding="top_k", rationale_top_k=2),
     "sentences-spans": sentences(decoding="threshold", switch_cost=0.05),
 }
 

@@ -84,6 +84,21 @@ def test_weak_marks_are_what_the_yardstick_selects():
             weak_marks(texts(), name, 0.5)
 
 
+def test_a_number_of_units_in_place_of_a_share():
+    """The rationale of both texts is one sentence, which is half of the short text, and a quarter of the long one."""
+    tokens = [TEXT, TEXT * 2]
+    query = [["g"], ["c"]]
+    rationale = [[0] * 5 + [1] * 5, [1] * 5 + [0] * 15]
+    dataset = Dataset.from_dict({"tokens": tokens, "query": query, "rationale": rationale})
+    results = yardsticks(dataset, top_k=1, levels=("sentence",))
+    assert results["overlap_sentence_1"]["f1"] == 1
+    assert yardsticks(dataset, 0.5)["overlap_sentence"]["f1"] < 1
+    assert weak_marks(dataset, "overlap_sentence", top_k=1)["rationale"] == rationale
+    for budget in ({}, {"sparsity": 0.5, "top_k": 1}, {"top_k": 0}):
+        with pytest.raises(ValueError, match="top_k"):
+            yardsticks(dataset, **budget)
+
+
 def test_the_linear_model_selects_what_decides():
     train, test = toy_reviews(200), toy_reviews(50, seed=1)
     results = yardsticks(test, 0.1, train_dataset=train, validation_dataset=toy_reviews(40, seed=2))
@@ -100,7 +115,7 @@ def test_select_takes_whole_units_up_to_the_share(sparsity):
     for _ in range(50):
         words = ["w"] * int(rng.integers(1, 40))
         units = np.sort(rng.integers(0, 8, len(words)))
-        mask = select(words, rng.random(len(words)), units, sparsity, summed)
+        mask = select(words, rng.random(len(words)), units, summed, sparsity)
         for unit in set(units):
             assert len(set(mask[units == unit])) == 1
         largest = max(np.bincount(units))

@@ -162,6 +162,8 @@ class RationalePreTrainedModel(PreTrainedModel):
             sample = self.training and free
         if free and not sample and self.config.decoding == "budget":
             rationale_ratio = self.config.sparsity
+        if free and not sample and self.config.decoding == "top_k":
+            rationale_top_k = self.config.rationale_top_k
         sampler = SAMPLERS[self.config.sampler]
         threshold = self.config.rationale_threshold if rationale_threshold is None else rationale_threshold
         target = self.config.sparsity if rationale_ratio is None else rationale_ratio

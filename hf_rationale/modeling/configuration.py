@@ -52,7 +52,10 @@ class RationaleBaseConfig(PreTrainedConfig):
         decoding (`str`, *optional*, defaults to `"budget"`):
             What is selected at evaluation: `"budget"` takes the best units of each input, up to the share `sparsity`.
             `"threshold"` takes the units whose score reaches `rationale_threshold`, so that the share may differ from
-            input to input, and drifts if inputs are longer than those for which it was calibrated.
+            input to input, and drifts if inputs are longer than those for which it was calibrated. `"top_k"` takes the
+            `rationale_top_k` best units of each input, however long it is.
+        rationale_top_k (`int`, *optional*):
+            The number of units that `decoding="top_k"` selects.
         rationale_threshold (`float`, *optional*, defaults to 0.5):
             The score from which on units are selected. With one stage of extraction, 0.5 is argmax. A score of PLMR is
             the product of the probabilities of its stages, so that 0.5 selects far less than argmax.
@@ -74,6 +77,7 @@ class RationaleBaseConfig(PreTrainedConfig):
     sampler: str = "gumbel"
     temperature: float | int = 1.0
     decoding: str = "budget"
+    rationale_top_k: int | None = None
     rationale_threshold: float | int = 0.5
     switch_cost: float | int = 0.0
     classifier_dropout: float | int = 0.2
@@ -125,7 +129,7 @@ class RationaleBaseConfig(PreTrainedConfig):
             sparsity_level=("example", "batch", "unit"),
             pooling=(None, "mean", "max", "cls"),
             sampler=tuple(SAMPLERS),
-            decoding=("threshold", "budget"),
+            decoding=("budget", "threshold", "top_k"),
             problem_type=(None, "single_label_classification"),
         )
 
@@ -146,6 +150,13 @@ class RationaleBaseConfig(PreTrainedConfig):
                 raise ValueError(f"{name} must be finite and at least 0, but is {getattr(self, name)}")
         if self.switch_cost and self.decoding != "threshold":
             raise ValueError(f"switch_cost needs decoding='threshold', but decoding is {self.decoding!r}")
+        if (self.decoding == "top_k") != (self.rationale_top_k is not None):
+            raise ValueError(
+                f"decoding='top_k' and rationale_top_k need each other, but decoding is {self.decoding!r} and "
+                f"rationale_top_k is {self.rationale_top_k}"
+            )
+        if self.rationale_top_k is not None and self.rationale_top_k < 1:
+            raise ValueError(f"rationale_top_k must be at least 1, but is {self.rationale_top_k}")
         if not 0 < self.temperature < float("inf"):
             raise ValueError(f"temperature must be finite and above 0, but is {self.temperature}")
         if not 0 <= self.rationale_threshold <= 1:
