@@ -1,4 +1,4 @@
-"""The command line: `hf-rationale evaluate`, `explain`, `extract` and `yardsticks`."""
+"""The command line: `hf-rationale convert`, `evaluate`, `explain`, `extract` and `yardsticks`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from transformers import (
     pipeline,
 )
 
+from .convert import convert_paper_checkpoint, load_paper_checkpoint
 from .data import CORPORA, load_rationale_dataset
+from .encoders.word_vectors import read_word_vectors
 from .evaluation import evaluate_rationales
 from .explain import FORMATS, Columns, explain_file
 from .extract import extract_rationales, save_rationales
@@ -103,9 +105,18 @@ def main(arguments: list[str] | None = None):
     explain.add_argument("--max_length", type=positive, help="cut texts to this number of tokens")
     explain.set_defaults(run=run_explain)
 
+    convert = commands.add_parser(
+        "convert", help="make a model of this package from the weights that a paper's script saved"
+    )
+    convert.add_argument("checkpoint", help="the file of the script's torch.save(model.state_dict(), …)")
+    convert.add_argument("--vectors", required=True, help="the word vectors with which the script was trained")
+    convert.add_argument("--output_dir", required=True, help="for the model and its tokenizer")
+    convert.add_argument("--labels", nargs="*", help="the names of the labels, in their order")
+    convert.set_defaults(run=run_convert)
+
     options = parser.parse_args(arguments)
-    if options.run is run_explain:
-        return run_explain(parser, options)
+    if options.run in (run_explain, run_convert):
+        return options.run(parser, options)
     if Path(options.output_dir).exists() and not Path(options.output_dir).is_dir():
         parser.error(f"--output_dir must be a folder, but {options.output_dir} is a file")
     try:
@@ -185,6 +196,18 @@ def run_explain(parser: argparse.ArgumentParser, options: argparse.Namespace):
         parser.error(str(error))
     if state.is_main_process:
         print(f"{total} texts, of which {errors} have an error", file=sys.stderr)
+
+
+def run_convert(parser: argparse.ArgumentParser, options: argparse.Namespace):
+    names = {} if options.labels is None else {"id2label": dict(enumerate(options.labels))}
+    try:
+        words, _ = read_word_vectors(options.vectors)
+        model, tokenizer = convert_paper_checkpoint(load_paper_checkpoint(options.checkpoint), words, **names)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    model.save_pretrained(options.output_dir)
+    tokenizer.save_pretrained(options.output_dir)
+    print(f"The model is in {options.output_dir}", file=sys.stderr)
 
 
 def run_yardsticks(parser: argparse.ArgumentParser, options: argparse.Namespace, dataset: DatasetDict):
