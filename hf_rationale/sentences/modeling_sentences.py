@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from ..encoders.modeling_gru import run_both_ways
-from ..modeling.base import RationalePreTrainedModel
+from ..modeling.base import RationalePreTrainedModel, is_readable
 from ..modeling.outputs import Prediction, RationaleClassifierOutput, RationaleInputs
 from ..modeling.players import MaskPredictor, pool
 from ..modeling.selection import Marks, single_units
@@ -218,7 +218,7 @@ class SentenceRationaleForSequenceClassification(RationalePreTrainedModel):
         if sizes is None:
             sizes = torch.ones(given.shape[:2], dtype=torch.long, device=given.device)
         real = sizes > 0
-        if not real.any(1).all():
+        if is_readable(real) and not real.any(1).all():
             raise ValueError("A document has no sentence. Leave it out.")
         self.check_labels(labels, len(given))
         if vectors is None:
