@@ -50,7 +50,9 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         found = ways(pipe, Path(folder), options.threads)
         print(f"{options.model}, {options.texts} tweets, {options.threads} threads, torch {torch.__version__}\n")
-        print("| way | texts at once | ms a text | ratio | largest difference of a logit | same label | F1 of tokens |")
+        print(
+            "| way | texts at once | ms a text | ratio | largest difference of a logit | same label | F1 of tokens |"
+        )
         print("|---|---|---|---|---|---|---|")
         for size in (1, options.batch_size):
             table(found, batches(pipe, texts[: options.texts], size), size, options.rounds)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import pickle
+import pickle  # noqa: TID251  only for the name of an error
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -15,7 +15,7 @@ from .text.configuration_rationale import RationaleConfig
 from .text.modeling_rationale import RationaleForSequenceClassification
 
 
-# Modules of the scripts (https://github.com/jugechengzi: Rationalization-N2R, -A2I and those with the same layout), and
+# Modules of the scripts (https://github.com/jugechengzi: Rationalization-N2R, -A2I, and others like them), and
 # what they are here. A bidirectional GRU is two modules here.
 _MODULES = {
     "gen_fc": "extractor.mask_predictor.selector",
@@ -38,7 +38,8 @@ def load_paper_checkpoint(path: str | os.PathLike) -> dict[str, torch.Tensor]:
         ValueError: if the file holds something other than tensors by name.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        # The scripts save pickles. With weights_only, nothing but tensors and containers is read.
+        state = torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251
     except FileNotFoundError:
         raise FileNotFoundError(f"There is no file {path}.") from None
     except (pickle.UnpicklingError, EOFError, RuntimeError, ValueError, KeyError, AttributeError) as error:
@@ -79,7 +80,9 @@ def convert_paper_checkpoint(
     known = (_WORDS, *(f"{name}." for name in (*_MODULES, *_GRUS)), *_NOT_NEEDED)
     if unknown := [name for name in state if not name.startswith(known)]:
         raise ValueError(f"The weights {', '.join(unknown)} are not known. {_layout(state)}")
-    if missing := [name for name in (_WORDS, "gen_fc.weight", "gen.weight_hh_l0", "cls_fc.weight") if name not in state]:
+    if missing := [
+        name for name in (_WORDS, "gen_fc.weight", "gen.weight_hh_l0", "cls_fc.weight") if name not in state
+    ]:
         raise ValueError(f"The weights {', '.join(missing)} are missing. {_layout(state)}")
     norm = state.get("layernorm2.weight")
     if norm is not None and not (norm.eq(1).all() and state["layernorm2.bias"].eq(0).all()):

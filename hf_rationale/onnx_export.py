@@ -59,7 +59,8 @@ def export_onnx(pipe: RationaleClassificationPipeline, path: str | os.PathLike) 
         )
     if pipe.model.config.switch_cost:
         raise ValueError(
-            "A model with a switch_cost cannot be exported, because its selection is not a graph. Set switch_cost to 0."
+            "A model with a switch_cost cannot be exported, because its selection is not a graph. Set switch_cost to "
+            "0."
         )
 
     def sort(values, stable=True, dim=-1, descending=False):

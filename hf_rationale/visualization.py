@@ -96,6 +96,9 @@ mark {
 u {
   text-decoration: underline .13em var(--gold); text-underline-offset: .28em; text-decoration-skip-ink: none;
 }
+.models { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(20rem, 100%), 1fr)); gap: 1.25rem 2rem; }
+.models h3 { margin: 0 0 .75rem; font-size: .9rem; color: var(--soft); }
+body:has(.models) :is(header, main) { max-width: 76rem; }
 .controls {
   display: flex; flex-wrap: wrap; gap: .4rem 1.25rem; margin: 0 0 1.5rem; color: var(--text); font-size: .875rem;
 }
@@ -172,7 +175,7 @@ def spans_of_words(tokens: Sequence[str], marks: Sequence[int]) -> list[tuple[in
 
 def render_html(
     texts: Sequence[str | Mapping[str, str]],
-    results: Sequence[Mapping | Sequence[Mapping]],
+    results: Sequence[Mapping | Sequence[Mapping]] | Mapping[str, Sequence[Mapping | Sequence[Mapping]]],
     *,
     title: str = "Rationales",
     labels: Sequence[str] | None = None,
@@ -188,7 +191,9 @@ def render_html(
             What the pipeline was given: texts, or pairs as `{"text": ..., "text_pair": ...}`. Of a pair the second
             text is highlighted, because the rationale is selected from that one, and the first is shown above it.
         results (`Sequence` of length `num_texts`):
-            What the pipeline returned for them; with `top_k`, all labels of a text are listed.
+            What the pipeline returned for them; with `top_k`, all labels of a text are listed. To compare models side
+            by side, give a dict: the results of each model by its name. Then one can also filter the texts to which
+            they give different labels. Scores are sorted by those of the first model.
         title (`str`, *optional*, defaults to `"Rationales"`):
             The page's title and heading.
         labels (`Sequence[str]` of length `num_texts`, *optional*):
@@ -202,47 +207,65 @@ def render_html(
 
     Raises:
         `TypeError`: if a single text is given in place of a list, or a label is not a name.
-        `ValueError`: if there is no text, if the sequences differ in length, if a result is not one of this pipeline
-            or does not belong to its text, or if spans are empty, overlap or reach beyond the text.
+        `ValueError`: if there is no text or no model, if the sequences differ in length, if a result is not one of
+            this pipeline or does not belong to its text, or if spans are empty, overlap or reach beyond the text.
 
     Example:
 
     ```python
     >>> page = render_html(texts, pipe(texts), title="Beer aroma", labels=["positive", "negative"])
     >>> Path("rationales.html").write_text(page, encoding="utf-8")
+    >>> page = render_html(texts, {"RNP": rnp(texts), "N2R": n2r(texts)})  # side by side
     ```
     """
-    if isinstance(texts, str | Mapping) or isinstance(results, Mapping):
+    if isinstance(texts, str | Mapping) or (isinstance(results, Mapping) and "label" in results):
         raise TypeError("`texts` and `results` must be lists, one result per text: wrap a single text in a list")
-    if len(texts) == 0:
-        raise ValueError("`texts` is empty: there is nothing to render")
-    for name, values in (("results", results), ("labels", labels), ("references", references)):
+    models = dict(results) if isinstance(results, Mapping) else {None: results}
+    if len(texts) == 0 or not models:
+        raise ValueError(f"`{'results' if texts else 'texts'}` is empty: there is nothing to render")
+    of_models = [("results" if name is None else f"results[{name!r}]", values) for name, values in models.items()]
+    for name, values in (*of_models, ("labels", labels), ("references", references)):
         if values is not None and len(values) != len(texts):
             raise ValueError(f"`texts` and `{name}` must have the same length, got {len(texts)} and {len(values)}")
 
     if labels is not None and not all(isinstance(label, str) for label in labels):
         raise TypeError("`labels` must hold the labels' names, as the results do, not their ids")
 
-    by_score = sorted(range(len(texts)), key=lambda i: _ranked_labels(results[i], f"result {i}")[0]["score"])
+    ranked = {
+        model: [_ranked_labels(result, f"result {i}") for i, result in enumerate(values)]
+        for model, values in models.items()
+    }
+    first = next(iter(ranked.values()))
+    by_score = sorted(range(len(texts)), key=lambda i: first[i][0]["score"])
     ranks = {i: rank for rank, i in enumerate(by_score)}
-    names = {name: number for number, name in enumerate(sorted({_best(result) for result in results}))}
-    cards, sparsities, num_correct = [], [], 0
-    for i, (text, result) in enumerate(zip(texts, results, strict=True)):
-        ranked = _ranked_labels(result, f"result {i}")
+    predicted = {model: [one[0]["label"] for one in values] for model, values in ranked.items()}
+    names = {name: number for number, name in enumerate(sorted({name for row in predicted.values() for name in row}))}
+    cards = []
+    for i, text in enumerate(texts):
         context, text = _split_pair(text)
-        spans = _rationale_spans(ranked[0], text, f"result {i}")
         gold = [] if references is None else _checked_spans(references[i], len(text), f"reference {i}")
         label = None if labels is None else labels[i]
-        cards.append(_card(ranked, context, _marked_text(text, spans, gold), label, ranks[i], names[_best(result)]))
-        sparsities.append(ranked[0]["sparsity"])
-        num_correct += ranked[0]["label"] == label
+        readings = {}
+        for model, values in ranked.items():
+            spans = _rationale_spans(values[i][0], text, f"result {i}")
+            readings[model] = (values[i], _marked_text(text, spans, gold))
+        found = [row[i] for row in predicted.values()]
+        kinds = [f"label-{names[name]}" for name in dict.fromkeys(found)]
+        kinds += ["wrong"] * (label is not None and set(found) != {label}) + ["differ"] * (len(set(found)) > 1)
+        cards.append(_card(readings, context, label, ranks[i], kinds))
 
-    summary = [
-        f"{len(texts):,} {'text' if len(texts) == 1 else 'texts'}",
-        f"{sum(sparsities) / len(sparsities):.1%} selected{' on average' if len(texts) > 1 else ''}",
-    ]
-    if labels is not None:
-        summary.append(f"{num_correct:,} of {len(texts):,} labels right")
+    summaries = []
+    for model, values in ranked.items():
+        sparsity = sum(one[0]["sparsity"] for one in values) / len(texts)
+        facts = [f"{sparsity:.1%} selected{' on average' if len(texts) > 1 else ''}"]
+        if model is None:
+            facts.insert(0, _count_texts(texts))
+        if labels is not None:
+            right = sum(map(str.__eq__, predicted[model], labels))
+            facts.append(f"{right:,} of {len(texts):,} labels right")
+        summaries.append(("" if model is None else f"<bdi>{_escape(model)}</bdi>: ") + " · ".join(facts))
+    if None not in ranked:
+        summaries.insert(0, _count_texts(texts))
     legend = [
         '<li class="scale">Selected, by score: '
         + "".join(f'<span style="--s:{score}">{score}</span>' for score in (0.2, 0.4, 0.6, 0.8, 1.0))
@@ -257,7 +280,8 @@ def render_html(
     if any(_split_pair(text)[0] is not None for text in texts):
         read += " (of a pair, also from the text above them)"
     title = html.escape(title)
-    controls, rules = _controls(list(names), labels is not None) if len(texts) > 1 else ("", "")
+    further = ["wrong"] * (labels is not None) + ["differ"] * (len(models) > 1)
+    controls, rules = _controls(list(names), further) if len(texts) > 1 else ("", "")
     return Page(
         "\n".join(
             [
@@ -273,7 +297,7 @@ def render_html(
                 "<header>",
                 f'<h1 dir="auto">{title}</h1>',
                 f'<p class="lead">Each label is decided from {read}.</p>',
-                f'<p class="lead">{" · ".join(summary)}</p>',
+                *(f'<p class="lead">{summary}</p>' for summary in summaries),
                 f'<ul class="legend" aria-label="Legend">{"".join(legend)}</ul>',
                 *([controls] if controls else []),
                 "</header>",
@@ -309,17 +333,18 @@ def highlighted_text(
     return [(piece, score) for piece, score in [*pieces, (text[place:], None)] if piece]
 
 
-def _best(result: Mapping | Sequence[Mapping]) -> str:
-    return _ranked_labels(result, "a result")[0]["label"]
+def _count_texts(texts: Sequence) -> str:
+    return f"{len(texts):,} {'text' if len(texts) == 1 else 'texts'}"
 
 
-def _controls(names: Sequence[str], has_labels: bool) -> tuple[str, str]:
-    """The form that filters and sorts the cards, and its rules: no script is needed."""
+def _controls(names: Sequence[str], further: Sequence[str]) -> tuple[str, str]:
+    """The form that filters and sorts the cards, and its rules: no script is needed. `further` are kinds of cards
+    besides those of a label."""
     choices = [
         ("all", "all"),
         *((f"label-{number}", f"<bdi>{_escape(name)}</bdi>") for number, name in enumerate(names)),
     ]
-    choices += [("wrong", "wrong")] if has_labels else []
+    choices += [(kind, {"wrong": "wrong", "differ": "different labels"}[kind]) for kind in further]
     radios = "".join(
         f'<label><input type="radio" name="show" id="show-{kind}"{" checked" if kind == "all" else ""}> {name}</label>'
         for kind, name in choices
@@ -417,9 +442,36 @@ def _folded(passage: str) -> str:
 
 
 def _card(
-    ranked: Sequence[Mapping], context: str | None, marked_text: str, label: str | None, rank: int, number: int
+    readings: Mapping[str | None, tuple[Sequence[Mapping], str]],
+    context: str | None,
+    label: str | None,
+    rank: int,
+    kinds: Sequence[str],
 ) -> str:
-    """One text's `<article>`; `label` is the true one, `context` the other text of a pair."""
+    """One text's `<article>`: for each model the labels and the marked text. `label` is the true one, `context` the
+    other text of a pair."""
+    lines = [f'<article class="{" ".join(kinds)}" style="--rank: {rank}">']
+    # lang="" says that the language is not known: the page's English holds for its own words only. No white space may
+    # stand inside these elements, because it would show.
+    pair = [] if context is None else [f'<div class="pair" lang="" dir="auto">{_escape(context)}</div>']
+    if None in readings:
+        ranked, marked_text = readings[None]
+        lines += [_labels_of(ranked, label), *pair, _text_of(marked_text)]
+    else:
+        lines += [*pair, '<div class="models">']
+        for model, (ranked, marked_text) in readings.items():
+            name = f'<h3 dir="auto">{_escape(model)}</h3>'
+            lines += ["<section>", name, _labels_of(ranked, label), _text_of(marked_text), "</section>"]
+        lines.append("</div>")
+    return "\n".join([*lines, "</article>"])
+
+
+def _text_of(marked_text: str) -> str:
+    return f'<div class="text" lang="" dir="auto">{marked_text}</div>'
+
+
+def _labels_of(ranked: Sequence[Mapping], label: str | None) -> str:
+    """The predicted labels, how much was selected, and whether the true `label` was found."""
     rows = []
     for entry in ranked:
         name, score = f"<bdi>{_escape(entry['label'])}</bdi>", f"{entry['score']:.1%}"
@@ -435,14 +487,4 @@ def _card(
     if label is not None:
         kind, verdict = ("good", "✓ true label:") if label == best["label"] else ("bad", "✗ true label:")
         chips.append(f'<li class="{kind}">{verdict} <bdi>{_escape(label)}</bdi></li>')
-    wrong = " wrong" if label is not None and label != best["label"] else ""
-    lines = [
-        f'<article class="label-{number}{wrong}" style="--rank: {rank}">',
-        f'<div class="top"><ol class="labels">{"".join(rows)}</ol><ul class="chips">{"".join(chips)}</ul></div>',
-    ]
-    # lang="" says that the language is not known: the page's English holds for its own words only. No white space may
-    # stand inside these elements, because it would show.
-    if context is not None:
-        lines.append(f'<div class="pair" lang="" dir="auto">{_escape(context)}</div>')
-    lines.append(f'<div class="text" lang="" dir="auto">{marked_text}</div>')
-    return "\n".join([*lines, "</article>"])
+    return f'<div class="top"><ol class="labels">{"".join(rows)}</ol><ul class="chips">{"".join(chips)}</ul></div>'

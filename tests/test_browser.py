@@ -63,6 +63,24 @@ def test_a_page_is_filtered_sorted_and_unfolded_by_keyboard(browser, tmp_path, s
     page.close()
 
 
+def test_two_models_side_by_side(browser, tmp_path):
+    """Side by side on a wide screen, and one below the other on a telephone, without scrolling to the side."""
+    texts = ["a good beer", "bad beer"]
+    mine = [make_result(texts[0], (2, 6), label="yes"), make_result(texts[1], (0, 3), label="no")]
+    others = [make_result(texts[0], (7, 11), label="no"), make_result(texts[1], (0, 3), label="no")]
+    path = tmp_path / "page.html"
+    path.write_text(render_html(texts, {"RNP": mine, "N2R": others}), encoding="utf-8")
+    for width in (1200, 360):
+        page = browser.new_page(viewport={"width": width, "height": 800})
+        page.goto(path.as_uri())
+        left, right = (section.bounding_box() for section in page.locator("article").first.locator("section").all())
+        assert (left["y"] == right["y"]) == (width == 1200)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.get_by_label("different labels").check()
+        assert [card.is_visible() for card in page.locator("article").all()] == [True, False]
+        page.close()
+
+
 def test_the_space_explains_and_names_what_is_wrong(browser, tmp_path):
     pytest.importorskip("gradio")
     model, tokenizer = make_model(selection_level="word")

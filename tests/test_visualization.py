@@ -278,6 +278,27 @@ def test_html_filters_and_sorts_without_a_script():
     assert "<form" not in render_html(["good"], results[:1])
 
 
+def test_html_of_two_models_side_by_side():
+    texts = ["a good beer", {"text": "is it?", "text_pair": "bad beer"}]
+    mine = [make_result(texts[0], (2, 6), label="yes"), make_result("bad beer", (0, 3), label="no")]
+    others = [make_result(texts[0], (7, 11), label="no"), make_result("bad beer", label="no")]
+    source = render_html(texts, {"RNP <1>": mine, "N2R": others}, labels=["yes", "no"], references=[[(2, 6)], []])
+    page = Page(source)
+    cards = [attrs["class"] for tag, attrs in page.tags if tag == "article"]
+    assert cards == ["label-1 label-0 wrong differ", "label-0"]
+    assert page.texts == ["a good beer", "a good beer", "bad beer", "bad beer"]
+    assert page.marks == [[(2, 6)], [(7, 11)], [(0, 3)], []]
+    assert page.golds == [[(2, 6)], [(2, 6)], [], []]
+    assert source.count("is it?") == 1 and source.count("<h3") == 4 and "RNP &lt;1&gt;" in source
+    assert "RNP <1> : 25.0% selected on average · 2 of 2 labels right" in page.shown
+    assert "N2R : 25.0% selected on average · 1 of 2 labels right" in page.shown
+    assert "Show all no yes wrong different labels lowest score first" in page.shown
+    with pytest.raises(ValueError, match=r"`texts` and `results\['N2R'\]` must have the same length"):
+        render_html(texts, {"RNP": mine, "N2R": others[:1]})
+    with pytest.raises(ValueError, match="`results` is empty"):
+        render_html(texts, {})
+
+
 def test_a_notebook_displays_the_page():
     page = render_html(["good"], [make_result("good")])
     assert isinstance(page, str)
