@@ -7,7 +7,8 @@ A rationale model is trained on each corpus. Then every text is replaced by its 
 the full texts. Each reads test texts of its own kind.
 
 - `aspect_reviews`: generated reviews. In the training and validation sets, "anyway" is in 95 % of the positive reviews
-  and in 5 % of the negative ones. In the test set it is independent of the label.
+  and in 5 % of the negative ones. In the test set it is independent of the label. One of the rationale models learns
+  from weak marks: the words near *aroma*, *smell* and *scent*.
 - `tweets`: the rationale model selects clauses.
 """
 
@@ -79,12 +80,18 @@ def main():
     places = {"data": options.data, "minilm": options.minilm, "mpnet": None}
     rows = {
         "aspect_reviews, rnp": ("rnp", GENERATED, ("aspect_reviews", None, "aroma"), SPURIOUS),
+        "aspect_reviews, rnp with weak marks": (
+            "rnp",
+            f"{GENERATED} --weak_marks keywords_clause --keywords aroma smell scent --marks_weight 1",
+            ("aspect_reviews", None, "aroma"),
+            SPURIOUS,
+        ),
         "aspect_reviews, a2i": ("a2i", GENERATED, ("aspect_reviews", None, "aroma"), SPURIOUS),
         "tweets, n2r": ("n2r", CORPORA["tweets-clauses"].format(**places), ("tweets", f"{options.data}/tweets"), {}),
     }
     print("| corpus, method of the rationales | trained on | words | test accuracy |\n|---|---|---|---|")
     for name, (method, flags, corpus, more) in rows.items():
-        folder = (ROOT / options.output).resolve() / name.replace(", ", "-")
+        folder = (ROOT / options.output).resolve() / name.replace(", ", "-").replace(" ", "-")
         train(folder, method, 0, flags)
         model, tokenizer = (
             AutoModelForSequenceClassification.from_pretrained(folder),

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY
+from datasets import Dataset
+from training_common import make_model, tiny_bert
 
-from hf_rationale import METHODS, RNPTrainer
+from hf_rationale import METHODS, RNPTrainer, load_rationale_dataset
 from hf_rationale.text.encoder_traits import ENCODER_TRAITS, EncoderTraits
 
 
@@ -63,6 +65,39 @@ def test_links_resolve(page: Path):
         linked = (page.parent / path).resolve() if path else page
         assert linked.exists(), target
         assert not anchor or linked.suffix != ".md" or anchor in anchors(linked), target
+
+
+RUN = (
+    "README.md",
+    "docs/audit.md",
+    "docs/from-explainers.md",
+    "docs/marks.md",
+    "docs/pipeline.md",
+    "docs/tutorial.md",
+)
+
+
+@pytest.mark.parametrize("page", RUN)
+def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
+    """From top to bottom, in a folder with what the pages name: a model, reviews, and marked ones. A small encoder with
+    random weights stands in for the one on the Hub."""
+    monkeypatch.chdir(tmp_path)
+    for folder, (model, tokenizer) in {
+        "outputs/quickstart": make_model(selection_level="word"),
+        "encoder": tiny_bert(0.0),
+    }.items():
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    reviews = load_rationale_dataset("aspect_reviews", aspect="aroma", n_train=60, n_test=20)
+    names = reviews["train"].features["label"].names
+    rows = [{"review": " ".join(row["tokens"]), "label": names[row["label"]]} for row in reviews["train"]]
+    Dataset.from_list(rows).to_csv("reviews.csv")
+    reviews["test"].to_json("marked.jsonl")
+
+    text = (REPOSITORY / page).read_text(encoding="utf-8").replace("sentence-transformers/all-MiniLM-L6-v2", "encoder")
+    blocks = re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    assert blocks
+    exec(compile("\n".join(blocks), page, "exec"), {"__name__": "page"})
 
 
 def test_the_site_builds_and_its_links_resolve(tmp_path):

@@ -302,6 +302,7 @@ class TestEveryModel:
 
     def test_config_round_trip(self, case: ModelCase, tmp_path):
         config = case.model(sparsity=0.15, id2label={0: "no", 1: "yes", 2: "perhaps"}).config
+        assert config.label2id == {"no": 0, "yes": 1, "perhaps": 2}
         config.save_pretrained(tmp_path)
         loaded = AutoConfig.from_pretrained(tmp_path)
         assert type(loaded) is type(config)

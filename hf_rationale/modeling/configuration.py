@@ -95,6 +95,8 @@ class RationaleBaseConfig(PreTrainedConfig):
                     raise ValueError(f"{key} has an unknown model_type: {model_type!r}")
                 setattr(self, key, CONFIG_MAPPING[model_type](**value))
         super().__post_init__(**kwargs)
+        if self.label2id is None and self.id2label is not None:  # transformers does not derive one from the other
+            self.label2id = {name: index for index, name in self.id2label.items()}
 
     @classmethod
     def from_dict(cls, config_dict, **kwargs):
