@@ -89,7 +89,7 @@ MODEL_OPTIONS = (
     "pooling",
 )
 # What `--lora` trains as a whole: the mask predictor and the classifier, which are new.
-HEADS = ("norm", "selector", "classifier")
+HEADS = (".norm", "selector", "classifier")
 # What only makes the start of a new model easy. The weights of a finished model (`--model`) do not need it.
 START_DEFAULTS = ("initial_sparsity", "predictor_first_ratio", "distillation_weight")
 

@@ -79,8 +79,8 @@ RUN = (
 
 @pytest.mark.parametrize("page", RUN)
 def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
-    """From top to bottom, in a folder with what the pages name: a model, reviews, and marked ones. A small encoder with
-    random weights stands in for the one on the Hub."""
+    """From top to bottom, in a folder with what the pages name: a model, reviews, and marked ones. A small encoder
+    with random weights stands in for the one on the Hub."""
     monkeypatch.chdir(tmp_path)
     for folder, (model, tokenizer) in {
         "outputs/quickstart": make_model(selection_level="word"),

@@ -14,24 +14,26 @@ class Borrowed(nn.Module):
     The embeddings of the first part, with which a later part can read token indices. Hidden states, given as
     `inputs_embeds`, pass through unchanged.
 
-    The embeddings belong to the first part. They are not a submodule here, so they are not saved or counted twice.
+    The embeddings belong to the first part, `owner`. They are not a submodule here, so they are not saved or counted
+    twice. They are looked up in every call, because an adapter may have replaced them.
     """
 
-    def __init__(self, embeddings: nn.Module, projection: nn.Module | None):
+    def __init__(self, owner: PreTrainedModel):
         super().__init__()
-        self.__dict__["embeddings"], self.__dict__["projection"] = embeddings, projection
+        self.__dict__["owner"] = owner
 
     def forward(self, input_ids=None, inputs_embeds=None, position_ids=None, **kwargs):
         if inputs_embeds is not None:
             return inputs_embeds
         if position_ids is not None:
             kwargs["position_ids"] = position_ids
-        embedded = self.embeddings(input_ids=input_ids, **kwargs)
-        return embedded if self.projection is None else self.projection(embedded)
+        embedded = self.owner.embeddings(input_ids=input_ids, **kwargs)
+        projection = getattr(self.owner, "embeddings_project", None)  # ELECTRA's
+        return embedded if projection is None else projection(embedded)
 
     def __getattr__(self, name: str):
         # Attributes of an encoder's embeddings, such as the word vectors and the positions.
-        return getattr(self.__dict__["embeddings"], name)
+        return getattr(self.__dict__["owner"].embeddings, name)
 
 
 def split_encoder(encoder: PreTrainedModel, ends: list[int]) -> list[PreTrainedModel]:
@@ -50,15 +52,15 @@ def split_encoder(encoder: PreTrainedModel, ends: list[int]) -> list[PreTrainedM
         if isinstance(module, nn.ModuleList) and len(module) == depth
     )
     parent, _, name = place.rpartition(".")
-    owned = {"embeddings": encoder.embeddings, "embeddings_project": getattr(encoder, "embeddings_project", None)}
+    owned = [module for name in ("embeddings", "embeddings_project") if (module := getattr(encoder, name, None))]
     # Each part has its own copy of what surrounds the layers (a norm, MPNet's position bias). The config is shared.
-    shared = [*layers, encoder.config, *filter(None, owned.values())]
+    shared = [*layers, encoder.config, *owned]
     parts = [encoder, *(copy.deepcopy(encoder, {id(one): one for one in shared}) for _ in ends)]
     for part, (start, end) in zip(parts, pairwise([0, *ends, depth]), strict=True):
         setattr(part.get_submodule(parent), name, nn.ModuleList(layers[start:end]))
         if start:
-            part.embeddings = Borrowed(*owned.values())
-            if owned["embeddings_project"] is not None:
+            part.embeddings = Borrowed(encoder)
+            if hasattr(part, "embeddings_project"):
                 del part.embeddings_project
         if end < depth and hasattr(part, "final_norm"):
             part.final_norm = nn.Identity()
