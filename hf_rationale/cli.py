@@ -177,6 +177,11 @@ def run_explain(parser: argparse.ArgumentParser, options: argparse.Namespace):
     given = {name: value for name in names if (value := getattr(options, name)) is not None}
     if options.input != "-" and not Path(options.input).is_file():
         parser.error(f"--input: there is no file {options.input}")
+    if options.device is not None:
+        try:
+            torch.empty(0, device=options.device)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            parser.error(f"--device: {options.device} cannot be used ({str(error).splitlines()[0]})")
     model, tokenizer = load(parser, options.model)
     state = PartialState()
     device = options.device or (state.device if state.num_processes > 1 else None)

@@ -57,6 +57,20 @@ def test_reads_folder_or_parent(movies):
     check_movies(load_rationale_dataset("movies", movies.parent))
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_reads_a_file_of_documents(movies, packed):
+    shutil.rmtree(movies / "docs")
+    lines = [json.dumps({"docid": docid, "document": text}) for docid, text in DOCS.items()]
+    (movies / "docs.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    check_movies(load_rationale_dataset("movies", pack(movies) if packed else movies))
+
+
+def test_a_bad_file_of_documents_is_named_with_its_line(movies):
+    (movies / "docs.jsonl").write_text('{"docid": "a", "document": "x"}\n{"docid": "b"}\n', encoding="utf-8")
+    with pytest.raises(MalformedDataError, match=r"docs\.jsonl, line 2: expected the field document"):
+        load_rationale_dataset("movies", movies)
+
+
 @pytest.mark.parametrize("prefix", ["", "./"])
 def test_reads_archive_or_its_folder_without_writing(movies, prefix):
     archive = pack(movies, prefix)
@@ -167,7 +181,8 @@ def test_no_split_at_all(tmp_path):
 
 def test_nothing_there_says_where_and_what(tmp_path):
     with pytest.raises(
-        FileNotFoundError, match=r"no movies at .*movies\.tar\.gz\. Put train\.jsonl, .* and docs/ there"
+        FileNotFoundError,
+        match=r"no movies at .*movies\.tar\.gz\. Put train\.jsonl, .* and docs/ \(or docs\.jsonl\) there",
     ):
         load_rationale_dataset("movies", tmp_path)
     with pytest.raises(FileNotFoundError, match="pass data_dir"):

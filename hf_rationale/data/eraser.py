@@ -1,6 +1,6 @@
 """Corpora in the layout of the ERASER benchmark: movies, multirc, fever (DeYoung et al. 2020).
 
-What the data is: documents (`docs/`, whitespace-separated tokens, a sentence a line) and instances
+What the data is: documents (`docs/` or `docs.jsonl`, whitespace-separated tokens, a sentence a line) and instances
 (`{train,val,test}.jsonl`) that point at spans of them as evidence. In movies the document is a film review and the
 label its sentiment. In multirc (reading comprehension) and fever (fact checking) a query comes with the document, and
 the label says whether the answer or the claim in it is right. Where there is no file for training, a part of the
@@ -36,6 +36,7 @@ from .schema import Example, MalformedDataError, spans_to_rationale, to_dataset_
 
 
 SPLIT_FILES = {"train": "train.jsonl", "validation": "val.jsonl", "test": "test.jsonl"}
+DOCUMENTS_FILE = "docs.jsonl"  # of some corpora, in place of the folder docs: `docid` and `document` in every line
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ class _Corpus:
 
 
 def _find_corpus(name: str, data_dir: str | os.PathLike | None) -> _Corpus:
-    holds = f"{', '.join(SPLIT_FILES.values())} and docs/"
+    holds = f"{', '.join(SPLIT_FILES.values())} and docs/ (or {DOCUMENTS_FILE})"
     if data_dir is None:
         raise FileNotFoundError(f"{name} is read from files: pass data_dir, a folder or .tar.gz that holds {holds}.")
     place = Path(data_dir)
@@ -177,7 +178,21 @@ def _open_folder(folder: Path) -> _Corpus:
 
     paths = {split: folder / file_name for split, file_name in SPLIT_FILES.items()}
     splits = {split: path.read_bytes() for split, path in paths.items() if path.is_file()}
+    if (file := folder / DOCUMENTS_FILE).is_file():
+        return _Corpus(str(folder), splits, _parse_documents(file.read_bytes(), str(file)).get)
     return _Corpus(str(folder), splits, fetch)
+
+
+def _parse_documents(content: bytes, path: str) -> dict[str, bytes]:
+    """The documents of a file that has one in every line."""
+    documents = {}
+    for number, line in decode_lines(io.BytesIO(content), path):
+        try:
+            record = parse_line(line)
+            documents[get_field(record, "docid", str)] = get_field(record, "document", str).encode()
+        except RecordError as error:
+            raise MalformedDataError(path, number, str(error)) from error
+    return documents
 
 
 def _open_archive(path: Path) -> _Corpus:
@@ -192,6 +207,9 @@ def _open_archive(path: Path) -> _Corpus:
                 parts = PurePosixPath(member.name).parts
                 if "docs" in parts[:-1]:
                     documents["/".join(parts[parts.index("docs") + 1 :])] = archive.extractfile(member).read()
+                elif parts[-1] == DOCUMENTS_FILE:
+                    content = archive.extractfile(member).read()
+                    documents |= _parse_documents(content, f"{path}/{DOCUMENTS_FILE}")
                 elif parts[-1] in split_of:
                     splits[split_of[parts[-1]]] = archive.extractfile(member).read()
     except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:

@@ -163,5 +163,7 @@ class RationaleBaseConfig(PreTrainedConfig):
             raise ValueError(f"temperature must be finite and above 0, but is {self.temperature}")
         if not 0 <= self.rationale_threshold <= 1:
             raise ValueError(f"rationale_threshold must lie in [0, 1], but is {self.rationale_threshold}")
+        if not 0 <= self.initializer_range < float("inf"):
+            raise ValueError(f"initializer_range must be finite and at least 0, but is {self.initializer_range}")
         if not 0 <= self.classifier_dropout < 1:
             raise ValueError(f"classifier_dropout must lie in [0, 1), but is {self.classifier_dropout}")
