@@ -23,6 +23,7 @@ from .metrics import LABELS
 from .modeling.base import RationalePreTrainedModel
 from .reading import evaluation_mode
 from .training_args import RationaleTrainingArguments
+from .visualization import render_marks
 
 
 CARD_NAME = "README.md"
@@ -106,6 +107,7 @@ def card_of(callback: ModelCardCallback, folder: Path, **metadata) -> ModelCard:
     measured = next((split for split in ("test", *callback.metrics) if split in callback.metrics), None)
     has_pipeline = isinstance(model, RationalePreTrainedModel) and hasattr(model, "text_reader")
     example = corpus.example if corpus else "Your text."
+    output = _example_output(trainer, example) if has_pipeline and corpus else None
     return ModelCard.from_template(
         ModelCardData(
             **{
@@ -138,7 +140,8 @@ def card_of(callback: ModelCardCallback, folder: Path, **metadata) -> ModelCard:
         unit="the words" if has_pipeline else "its input",
         faithfulness=_FAITHFULNESS.get(getattr(config, "masking", None), _FAITHFULNESS["attention"]),
         example=repr(example),
-        example_output=_example_output(trainer, example) if has_pipeline and corpus else None,
+        example_output=output and pformat(output, width=110, sort_dicts=False),
+        example_marks=output and render_marks(example, output),
         data_name=name,
         data_description=(info and info.description) or "The training data has no description.",
         splits=[_split_row(split, data, labels) for split, data in splits.items() if isinstance(data, Dataset)],
@@ -183,11 +186,11 @@ def _device_name() -> str:
     return f"{threads} CPU thread{'s' * (threads > 1)}"
 
 
-def _example_output(trainer: Trainer, example: str | dict[str, str]) -> str:
+def _example_output(trainer: Trainer, example: str | dict[str, str]) -> dict[str, Any]:
     model = trainer.accelerator.unwrap_model(trainer.model)
     with evaluation_mode(model), torch.no_grad():
         pipe = pipeline(PIPELINE_TASK, model=model, tokenizer=trainer.processing_class, device=model.device)
-        return pformat(pipe(example), width=110, sort_dicts=False)
+        return pipe(example)
 
 
 def _split_row(name: str, dataset: Dataset, label_names: list[str]) -> list[str]:

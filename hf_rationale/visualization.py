@@ -158,6 +158,18 @@ def render_ansi(text: str | Mapping[str, str], result: Mapping | Sequence[Mappin
     return "".join(rendered)
 
 
+def render_marks(text: str | Mapping[str, str], result: Mapping | Sequence[Mapping]) -> str:
+    """The text with its rationale in `<mark>` elements, for a page in Markdown, such as a model card on the Hub."""
+    _, text = _split_pair(text)
+    spans = _rationale_spans(_ranked_labels(result, "the result")[0], text, "the result")
+    rendered, place = [], 0
+    for start, end, _ in spans:
+        rendered += [_escape(text[place:start]), f"<mark>{_escape(text[start:end])}</mark>"]
+        place = end
+    # A blank line would end the element, and with it the protection from Markdown.
+    return f"<blockquote>{''.join([*rendered, _escape(text[place:])])}</blockquote>".replace("\n", "<br>")
+
+
 def spans_of_words(tokens: Sequence[str], marks: Sequence[int]) -> list[tuple[int, int]]:
     """The spans `(start, end)` of the words with mark 1, in characters of the `tokens` joined by blanks. Neighbouring
     words form one span."""

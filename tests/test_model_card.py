@@ -82,13 +82,16 @@ def test_checkpoints_have_no_card(tmp_path):
     assert list(tmp_path.glob("checkpoint-*")) and not list(tmp_path.glob("checkpoint-*/README.md"))
 
 
-def test_the_data_describes_itself(tmp_path):
+@pytest.mark.parametrize("backbone", ["gru", "sentences"])
+def test_the_data_describes_itself(tmp_path, backbone):
     reviews = load_rationale_dataset("aspect_reviews", aspect="aroma", n_train=16, n_validation=8, n_test=8)
-    trainer = make_trainer(tmp_path, train_dataset=reviews["train"], eval_dataset=reviews["validation"])
+    trainer = make_trainer(
+        tmp_path, backbone=backbone, train_dataset=reviews["train"], eval_dataset=reviews["validation"]
+    )
     trainer.save_model()
     card = card_of(tmp_path)
     assert "aspect_reviews aroma: Reviews" in card
-    assert "It prints" in card and "'rationale':" in card
+    assert "It prints" in card and "'rationale':" in card and "<blockquote>" in card and "</mark>" in card
 
 
 def test_other_data_is_described_by_its_info(tmp_path):

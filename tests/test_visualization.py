@@ -4,7 +4,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from hf_rationale.visualization import highlighted_text, render_ansi, render_html, spans_of_words
+from hf_rationale.visualization import highlighted_text, render_ansi, render_html, render_marks, spans_of_words
 
 
 TEXTS = {
@@ -304,6 +304,14 @@ def test_a_notebook_displays_the_page():
     assert isinstance(page, str)
     frame = page._repr_html_()
     assert frame.startswith("<iframe srcdoc=") and "<article" not in frame and "&lt;article" in frame
+
+
+def test_marks_for_markdown():
+    text = "a *good*\n\n<b>beer</b> & more"
+    result = make_result(text, (2, 8), (13, 17))
+    assert render_marks(text, result) == (
+        "<blockquote>a <mark>*good*</mark><br><br>&lt;b&gt;<mark>beer</mark>&lt;/b&gt; &amp; more</blockquote>"
+    )
 
 
 def test_pieces_for_gradio():

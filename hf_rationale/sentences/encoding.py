@@ -125,7 +125,8 @@ def encode_documents(
     sentences = sentences.map(
         encode_sentences, remove_columns=sentences.column_names, batched=True, desc="Encoding sentences", **options
     )
-    encoded = concatenate_datasets([encoded, sentences], axis=1)
+    info, encoded = encoded.info, concatenate_datasets([encoded, sentences], axis=1)
+    encoded.info.dataset_name, encoded.info.description = info.dataset_name, info.description  # for the model card
     if "vectors" in encoded.column_names:  # as arrays, because reading millions of Python numbers would take most time
         encoded = encoded.with_format("numpy", columns=list(_arrays(model.config)), output_all_columns=True)
     return encoded
