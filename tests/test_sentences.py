@@ -116,6 +116,22 @@ def test_the_pipeline_and_a_dataset_agree(pipe, tmp_path):
     assert logits.softmax(-1).max().item() == pytest.approx(result["score"], abs=1e-5)
 
 
+@pytest.mark.parametrize("query", [False, True])
+def test_texts_are_split_at_blanks(query):
+    model, tokenizer = make_model("rnp", SENTENCES, compare_query=query)
+    texts = Dataset.from_dict({"text": [TEXT], "label": [1], **({"query": ["the  tall beer"]} if query else {})})
+    words = Dataset.from_dict(
+        {"tokens": [TEXT.split()], "label": [1], **({"query": [["the", "tall", "beer"]]} if query else {})}
+    )
+    encoded, expected = (encoding.encode_documents(model, dataset, tokenizer) for dataset in (texts, words))
+    assert encoded.column_names == expected.column_names
+    for name in encoded.column_names:
+        assert repr(encoded[name][:]) == repr(expected[name][:])
+    for bad in (None, " "):
+        with pytest.raises(ValueError, match="Row 1 of the dataset has the text"):
+            encoding.encode_documents(model, Dataset.from_dict({"text": [TEXT, bad]}), tokenizer)
+
+
 def test_vectors_are_computed_once(tmp_path, monkeypatch):
     monkeypatch.setattr(encoding, "CACHE", tmp_path)
     model, tokenizer = make_model("rnp", SENTENCES)

@@ -41,7 +41,7 @@ def encode_documents(
 
     Args:
         model ([`SentenceRationaleForSequenceClassification`]): the model. A frozen encoder gives the vectors.
-        dataset: a dataset as of [`encode_rationale_dataset`], with a column `tokens`.
+        dataset: a dataset as of [`encode_rationale_dataset`]. A column `text` is split at blanks, and so is a query.
         tokenizer: the encoder's tokenizer.
         columns: further columns to keep, which a method's objective reads.
         level (*optional*): `"clause"` or `"sentence"`. By default that of the model.
@@ -55,6 +55,8 @@ def encode_documents(
         ValueError: if a column is missing, or if there is no such level. With the number of the row, if a text is
             blank, or if its `rationale` or its `sentence_ids` do not fit its words.
     """
+    if "text" in dataset.column_names and "tokens" not in dataset.column_names:
+        dataset = _split_at_blanks(dataset.with_format(None))
     names = dataset.column_names
     if missing := {"tokens", *columns} - set(names):
         raise ValueError(f"The model of sentences needs the columns {sorted(missing)}, but the dataset has {names}")
@@ -130,6 +132,20 @@ def encode_documents(
     if "vectors" in encoded.column_names:  # as arrays, because reading millions of Python numbers would take most time
         encoded = encoded.with_format("numpy", columns=list(_arrays(model.config)), output_all_columns=True)
     return encoded
+
+
+def _split_at_blanks(dataset: Dataset) -> Dataset:
+    """`tokens` in place of `text`, and the words of every query. Raises `ValueError` if a text is none."""
+
+    def split(example: dict[str, Any], row: int) -> dict[str, list[str]]:
+        words = {}
+        for source, target in (("text", "tokens"), ("query", "query")):
+            if source in example:
+                check_text(row, "text", example[source], column=source)
+                words[target] = example[source].split()
+        return words
+
+    return dataset.map(split, with_indices=True, remove_columns="text", load_from_cache_file=False)
 
 
 def compare(
