@@ -1,21 +1,13 @@
-"""Showing results of the rationale pipeline: in a terminal ([`render_ansi`]), and as a web page ([`render_html`])."""
+"""Rationales on a web page, and in a text in Markdown."""
 
 from __future__ import annotations
 
 import html
-import os
-import sys
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from numbers import Integral
 
+from .spans import checked_spans, ranked_labels, rationale_spans, split_pair
 
-# Black on four ambers of the 256-colour palette, weakest first: readable on dark and on light terminals.
-_ANSI_LEVELS = tuple(f"\x1b[1;38;5;16;48;5;{amber}m" for amber in (230, 228, 221, 214))
-_ANSI_RESET = "\x1b[0m"
-# Other control characters than line breaks and tabs would reach the terminal. Their pictures are shown instead.
-_CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"} | {0x7F: 0x2421}
-_CONTROLS |= dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
 
 # A passage of a long text without anything selected is folded, except for its ends.
 _FOLDED, _SHOWN = 2000, 400  # characters
@@ -116,75 +108,6 @@ summary { width: max-content; cursor: pointer; color: var(--soft); font: .85rem/
 """
 
 
-def render_ansi(text: str | Mapping[str, str], result: Mapping | Sequence[Mapping], color: bool | None = None) -> str:
-    """
-    The text with its rationale highlighted, for `print`. Only the highlighting is added. Control characters of the
-    text, which a terminal would obey, are replaced by their pictures.
-
-    Args:
-        text (`str` or `Mapping[str, str]`):
-            What the pipeline was given: a text, or a pair as `{"text": ..., "text_pair": ...}`. Of a pair the second
-            text is rendered, because the rationale is selected from that one.
-        result (`Mapping` or `Sequence[Mapping]`):
-            What the pipeline returned for it; with `top_k`, the list of all labels.
-        color (`bool`, *optional*):
-            `True` highlights with an amber background, which is stronger for a higher score. `False` writes `[[...]]`
-            around each span. By default colour is used if the standard output is a terminal and the
-            environment variable [`NO_COLOR`](https://no-color.org) is not set.
-
-    Returns:
-        `str`: the text with escape sequences or brackets.
-
-    Raises:
-        `ValueError`: if the result is not one of this pipeline, or does not belong to this text.
-    """
-    if color is None:
-        color = not os.environ.get("NO_COLOR") and sys.stdout.isatty()
-    _, text = _split_pair(text)
-    best = _ranked_labels(result, "the result")[0]
-    rendered, end_of_last = [], 0
-    for start, end, score in _rationale_spans(best, text, "the result"):
-        rendered.append(text[end_of_last:start].translate(_CONTROLS))
-        selected = text[start:end].translate(_CONTROLS)
-        if color:
-            level = _ANSI_LEVELS[min(int(score * len(_ANSI_LEVELS)), len(_ANSI_LEVELS) - 1)]
-            # A background that is on across a line break fills the rest of the line in some terminals.
-            lines = selected.split("\n")
-            rendered.append("\n".join(f"{level}{line}{_ANSI_RESET}" if line else "" for line in lines))
-        else:
-            rendered.append(f"[[{selected}]]")
-        end_of_last = end
-    rendered.append(text[end_of_last:].translate(_CONTROLS))
-    return "".join(rendered)
-
-
-def render_marks(text: str | Mapping[str, str], result: Mapping | Sequence[Mapping]) -> str:
-    """The text with its rationale in `<mark>` elements, for a page in Markdown, such as a model card on the Hub."""
-    _, text = _split_pair(text)
-    spans = _rationale_spans(_ranked_labels(result, "the result")[0], text, "the result")
-    rendered, place = [], 0
-    for start, end, _ in spans:
-        rendered += [_escape(text[place:start]), f"<mark>{_escape(text[start:end])}</mark>"]
-        place = end
-    # A blank line would end the element, and with it the protection from Markdown.
-    return f"<blockquote>{''.join([*rendered, _escape(text[place:])])}</blockquote>".replace("\n", "<br>")
-
-
-def spans_of_words(tokens: Sequence[str], marks: Sequence[int]) -> list[tuple[int, int]]:
-    """The spans `(start, end)` of the words with mark 1, in characters of the `tokens` joined by blanks. Neighbouring
-    words form one span."""
-    spans: list[tuple[int, int]] = []
-    start, before = 0, 0
-    for token, mark in zip(tokens, marks, strict=True):
-        end = start + len(token)
-        if mark and before:
-            spans[-1] = (spans[-1][0], end)
-        elif mark:
-            spans.append((start, end))
-        start, before = end + 1, mark
-    return spans
-
-
 def render_html(
     texts: Sequence[str | Mapping[str, str]],
     results: Sequence[Mapping | Sequence[Mapping]] | Mapping[str, Sequence[Mapping | Sequence[Mapping]]],
@@ -244,7 +167,7 @@ def render_html(
         raise TypeError("`labels` must hold the labels' names, as the results do, not their ids")
 
     ranked = {
-        model: [_ranked_labels(result, f"result {i}") for i, result in enumerate(values)]
+        model: [ranked_labels(result, f"result {i}") for i, result in enumerate(values)]
         for model, values in models.items()
     }
     first = next(iter(ranked.values()))
@@ -254,12 +177,12 @@ def render_html(
     names = {name: number for number, name in enumerate(sorted({name for row in predicted.values() for name in row}))}
     cards = []
     for i, text in enumerate(texts):
-        context, text = _split_pair(text)
-        gold = [] if references is None else _checked_spans(references[i], len(text), f"reference {i}")
+        context, text = split_pair(text)
+        gold = [] if references is None else checked_spans(references[i], len(text), f"reference {i}")
         label = None if labels is None else labels[i]
         readings = {}
         for model, values in ranked.items():
-            spans = _rationale_spans(values[i][0], text, f"result {i}")
+            spans = rationale_spans(values[i][0], text, f"result {i}")
             readings[model] = (values[i], _marked_text(text, spans, gold))
         found = [row[i] for row in predicted.values()]
         kinds = [f"label-{names[name]}" for name in dict.fromkeys(found)]
@@ -289,7 +212,7 @@ def render_html(
             '<li><mark style="--s:0.8"><u>Selected and gold</u></mark></li>',
         ]
     read = "the highlighted words alone"
-    if any(_split_pair(text)[0] is not None for text in texts):
+    if any(split_pair(text)[0] is not None for text in texts):
         read += " (of a pair, also from the text above them)"
     title = html.escape(title)
     further = ["wrong"] * (labels is not None) + ["differ"] * (len(models) > 1)
@@ -331,18 +254,16 @@ class Page(str):
         return f'<iframe srcdoc="{html.escape(self)}" style="width: 100%; height: 40rem; border: 0"></iframe>'
 
 
-def highlighted_text(
-    text: str | Mapping[str, str], result: Mapping | Sequence[Mapping]
-) -> list[tuple[str, float | None]]:
-    """The text in pieces with the score of each selected one, and None for the others: what the component
-    `HighlightedText` of gradio shows."""
-    _, text = _split_pair(text)
-    pieces: list[tuple[str, float | None]] = []
-    place = 0
-    for start, end, score in _rationale_spans(_ranked_labels(result, "the result")[0], text, "the result"):
-        pieces += [(text[place:start], None), (text[start:end], score)]
+def render_marks(text: str | Mapping[str, str], result: Mapping | Sequence[Mapping]) -> str:
+    """The text with its rationale in `<mark>` elements, for a page in Markdown, such as a model card on the Hub."""
+    _, text = split_pair(text)
+    spans = rationale_spans(ranked_labels(result, "the result")[0], text, "the result")
+    rendered, place = [], 0
+    for start, end, _ in spans:
+        rendered += [_escape(text[place:start]), f"<mark>{_escape(text[start:end])}</mark>"]
         place = end
-    return [(piece, score) for piece, score in [*pieces, (text[place:], None)] if piece]
+    # A blank line would end the element, and with it the protection from Markdown.
+    return f"<blockquote>{''.join([*rendered, _escape(text[place:])])}</blockquote>".replace("\n", "<br>")
 
 
 def _count_texts(texts: Sequence) -> str:
@@ -367,90 +288,6 @@ def _controls(names: Sequence[str], further: Sequence[str]) -> tuple[str, str]:
     )
     rules += "body:has(#sort:checked) article { order: var(--rank); }\n"
     return f'<form class="controls"><fieldset><legend>Show</legend>{radios}</fieldset>{sort}</form>', rules
-
-
-def _split_pair(text: str | Mapping[str, str]) -> tuple[str | None, str]:
-    """The first text of a pair (or None), and the text from which the rationale is selected."""
-    if isinstance(text, Mapping):
-        return (text["text"], text["text_pair"]) if text.get("text_pair") is not None else (None, text["text"])
-    return None, text
-
-
-def _ranked_labels(result: Mapping | Sequence[Mapping], name: str) -> Sequence[Mapping]:
-    """The labels of one text, best first; without `top_k` there is one. They share the rationale."""
-    ranked = [result] if isinstance(result, Mapping) else result
-    if len(ranked) == 0:
-        raise ValueError(f"{name} has no label")
-    missing = {"label", "score", "rationale", "sparsity", "truncated"} - set(ranked[0])
-    if missing:
-        raise ValueError(f"{name} is not one of the rationale-classification pipeline: it lacks {sorted(missing)}")
-    return ranked
-
-
-def _checked_spans(spans: Sequence[tuple[int, int]], length: int, name: str) -> list[tuple[int, int]]:
-    """`spans` in the text's order, each checked to be a non-empty part of the text that no other one overlaps."""
-    spans = sorted((start, end) for start, end in spans)
-    for start, end in spans:
-        if not (isinstance(start, Integral) and isinstance(end, Integral) and 0 <= start < end <= length):
-            raise ValueError(f"{name}: span ({start}, {end}) is not a part of its text of {length} characters")
-    for (start, end), (next_start, next_end) in pairwise(spans):
-        if next_start < end:
-            raise ValueError(f"{name}: spans ({start}, {end}) and ({next_start}, {next_end}) overlap")
-    return spans
-
-
-def _rationale_spans(result: Mapping, text: str, name: str) -> list[tuple[int, int, float]]:
-    """The rationale as `(start, end, score)` in the text's order, checked against the text."""
-    rationale = sorted(result["rationale"], key=lambda span: span["start"])
-    spans = _checked_spans([(span["start"], span["end"]) for span in rationale], len(text), name)
-    for (start, end), span in zip(spans, rationale, strict=True):
-        if span["text"] != text[start:end]:
-            raise ValueError(
-                f"{name} does not belong to its text: span ({start}, {end}) is {span['text']!r}, but the text has "
-                f"{text[start:end]!r} there"
-            )
-        if not 0 <= span["score"] <= 1:  # refuses NaN too
-            raise ValueError(f"{name}: the score of span ({start}, {end}) must be in [0, 1], got {span['score']}")
-    return [(span["start"], span["end"], span["score"]) for span in rationale]
-
-
-def _escape(text: str) -> str:
-    # A browser reads a bare carriage return as a line feed.
-    return html.escape(text).replace("\r", "&#13;")
-
-
-def _marked_text(text: str, spans: list[tuple[int, int, float]], gold: list[tuple[int, int]]) -> str:
-    """`text` as HTML: one `<mark>` per selected span, and `<u>` around each piece that people marked.
-
-    The text is cut at every boundary of either kind, so no tag ever crosses another.
-    """
-    opening = {start: score for start, _, score in spans}
-    closing = {end for _, end, _ in spans}
-    gold_starts, gold_ends = {start for start, _ in gold}, {end for _, end in gold}
-    cuts = sorted({0, len(text), *opening, *closing, *gold_starts, *gold_ends})
-    pieces, in_mark, in_gold = [], False, False
-    for start, end in pairwise(cuts):
-        if start in opening:
-            score = opening[start]
-            pieces.append(f'<mark style="--s:{score:.2f}" title="selected, score {score:.2f}">')
-        in_gold = start in gold_starts or (in_gold and start not in gold_ends)
-        in_mark = start in opening or (in_mark and start not in closing)
-        piece = _escape(text[start:end]) if in_mark or in_gold else _folded(text[start:end])
-        pieces.append(f"<u>{piece}</u>" if in_gold else piece)
-        if end in closing:
-            pieces.append("</mark>")
-    return "".join(pieces)
-
-
-def _folded(passage: str) -> str:
-    """A passage as HTML; of a long one, the middle is folded."""
-    if len(passage) <= _FOLDED:
-        return _escape(passage)
-    start = passage.find(" ", _SHOWN) + 1 or _SHOWN
-    end = passage.rfind(" ", start, len(passage) - _SHOWN) + 1 or len(passage) - _SHOWN
-    summary = f'<summary lang="en" dir="ltr">{end - start:,} characters</summary>'
-    middle = f"<details>{summary}{_escape(passage[start:end])}</details>"
-    return f"{_escape(passage[:start])}{middle}{_escape(passage[end:])}"
 
 
 def _card(
@@ -500,3 +337,42 @@ def _labels_of(ranked: Sequence[Mapping], label: str | None) -> str:
         kind, verdict = ("good", "✓ true label:") if label == best["label"] else ("bad", "✗ true label:")
         chips.append(f'<li class="{kind}">{verdict} <bdi>{_escape(label)}</bdi></li>')
     return f'<div class="top"><ol class="labels">{"".join(rows)}</ol><ul class="chips">{"".join(chips)}</ul></div>'
+
+
+def _marked_text(text: str, spans: list[tuple[int, int, float]], gold: list[tuple[int, int]]) -> str:
+    """`text` as HTML: one `<mark>` per selected span, and `<u>` around each piece that people marked.
+
+    The text is cut at every boundary of either kind, so no tag ever crosses another.
+    """
+    opening = {start: score for start, _, score in spans}
+    closing = {end for _, end, _ in spans}
+    gold_starts, gold_ends = {start for start, _ in gold}, {end for _, end in gold}
+    cuts = sorted({0, len(text), *opening, *closing, *gold_starts, *gold_ends})
+    pieces, in_mark, in_gold = [], False, False
+    for start, end in pairwise(cuts):
+        if start in opening:
+            score = opening[start]
+            pieces.append(f'<mark style="--s:{score:.2f}" title="selected, score {score:.2f}">')
+        in_gold = start in gold_starts or (in_gold and start not in gold_ends)
+        in_mark = start in opening or (in_mark and start not in closing)
+        piece = _escape(text[start:end]) if in_mark or in_gold else _folded(text[start:end])
+        pieces.append(f"<u>{piece}</u>" if in_gold else piece)
+        if end in closing:
+            pieces.append("</mark>")
+    return "".join(pieces)
+
+
+def _folded(passage: str) -> str:
+    """A passage as HTML; of a long one, the middle is folded."""
+    if len(passage) <= _FOLDED:
+        return _escape(passage)
+    start = passage.find(" ", _SHOWN) + 1 or _SHOWN
+    end = passage.rfind(" ", start, len(passage) - _SHOWN) + 1 or len(passage) - _SHOWN
+    summary = f'<summary lang="en" dir="ltr">{end - start:,} characters</summary>'
+    middle = f"<details>{summary}{_escape(passage[start:end])}</details>"
+    return f"{_escape(passage[:start])}{middle}{_escape(passage[end:])}"
+
+
+def _escape(text: str) -> str:
+    # A browser reads a bare carriage return as a line feed.
+    return html.escape(text).replace("\r", "&#13;")
