@@ -15,7 +15,7 @@ from .text.configuration_rationale import RationaleConfig
 from .text.modeling_rationale import RationaleForSequenceClassification
 
 
-# Modules of the scripts (https://github.com/jugechengzi: Rationalization-N2R, -A2I, and others like them), and
+# Modules of the scripts (https://github.com/jugechengzi: Rationalization-N2R, -A2I, -VER and others like them), and
 # what they are here. A bidirectional GRU is two modules here.
 _MODULES = {
     "gen_fc": "extractor.mask_predictor.selector",
@@ -57,8 +57,8 @@ def convert_paper_checkpoint(
     state: Mapping[str, torch.Tensor], words: Sequence[str], **config
 ) -> tuple[RationaleForSequenceClassification, PreTrainedTokenizerBase]:
     r"""
-    A model of this package with the weights of a model of the scripts of N2R and A2I (Liu et al. 2025), or of another
-    script with their layout: a GRU for each player (or one for both) over frozen word vectors, a layer norm and a
+    A model of this package with the weights of a model of the scripts of N2R, A2I and VER (Liu et al. 2025), or of
+    another script with their layout: a GRU for each player (or one for both) over frozen word vectors, a layer norm and a
     linear layer that score the words, the largest state and a linear layer that classify.
 
     For a text without padding, scores and logits are those of the script. It selects by a random sample also at
@@ -144,6 +144,6 @@ def _converted(state: Mapping[str, torch.Tensor], vectors: torch.Tensor) -> dict
 def _layout(state: Mapping[str, torch.Tensor]) -> str:
     modules = ", ".join(dict.fromkeys(name.split(".")[0] for name in state)) or "nothing"
     return (
-        "A model of the scripts of N2R and A2I has the modules embedding_layer, gen, cls, layernorm1, gen_fc and "
+        "A model of the scripts of N2R, A2I and VER has the modules embedding_layer, gen, cls, layernorm1, gen_fc and "
         f"cls_fc. This one has {modules}."
     )
