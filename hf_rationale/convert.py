@@ -58,8 +58,8 @@ def convert_paper_checkpoint(
 ) -> tuple[RationaleForSequenceClassification, PreTrainedTokenizerBase]:
     r"""
     A model of this package with the weights of a model of the scripts of N2R, A2I and VER (Liu et al. 2025), or of
-    another script with their layout: a GRU for each player (or one for both) over frozen word vectors, a layer norm and a
-    linear layer that score the words, the largest state and a linear layer that classify.
+    another script with their layout: a GRU for each player (or one for both) over frozen word vectors, a layer norm
+    and a linear layer that score the words, the largest state and a linear layer that classify.
 
     For a text without padding, scores and logits are those of the script. It selects by a random sample also at
     evaluation, and this model selects what is more probable than not (`decoding="threshold"`, 0.5). In the script's
