@@ -312,20 +312,25 @@ def test_killed_at_random_moments(folder, tmp_path):
     assert out.read_bytes() == (tmp_path / "whole").read_bytes()
 
 
+# On two cores, Ray's two workers would leave none for reading.
+CLUSTERS = {"ray": "import ray\nray.init(num_cpus=4)\n", "pyspark": ""}
+
+
 @pytest.mark.slow
-def test_ray_as_the_documentation_says(pipe, folder, tmp_path):
-    """Two local workers run the documentation's code. It needs `pip install "ray[data]"`."""
-    pytest.importorskip("ray")
+@pytest.mark.parametrize("package", CLUSTERS)
+def test_a_cluster_as_the_documentation_says(pipe, folder, tmp_path, package):
+    """Two local workers run the documentation's code. It needs `pip install "ray[data]" pyspark` and Java."""
+    pytest.importorskip(package)
     page = (REPOSITORY / "docs" / "explain.md").read_text(encoding="utf-8")
-    code = next(block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "import ray" in block)
+    code = next(block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if package in block)
     shutil.copytree(folder, tmp_path / "outputs" / "quickstart")
     lines = texts(5000)
     write(tmp_path / "texts.jsonl", lines)
     (tmp_path / "texts.jsonl").write_text((tmp_path / "texts.jsonl").read_text(encoding="utf-8-sig"))
     code = code.replace('"outputs/', f'"{tmp_path}/outputs/').replace('("texts', f'("{tmp_path}/texts')
-    code = code.replace('("explained', f'("{tmp_path}/explained')
-    code = f"import ray\nray.init(num_cpus=4)\n{code}"  # on two cores, two workers would leave none for reading
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "RAY_USAGE_STATS_ENABLED": "0"}
+    code = CLUSTERS[package] + code.replace('("explained', f'("{tmp_path}/explained')
+    path = os.pathsep.join([str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": path, "RAY_USAGE_STATS_ENABLED": "0", "PYSPARK_PYTHON": sys.executable}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     rows = pyarrow.parquet.read_table(tmp_path / "explained").to_pylist()
