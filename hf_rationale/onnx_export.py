@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from .modeling.base import RationalePreTrainedModel
+from .reading import evaluation_mode
 from .text.pipeline import RationaleClassificationPipeline
 
 
@@ -73,9 +74,10 @@ def export_onnx(pipe: RationaleClassificationPipeline, path: str | os.PathLike) 
     # Two texts, because a batch of one would be taken as fixed.
     inputs = {name: torch.cat([value, value]) for name, value in inputs.items() if name not in _NOT_READ}
     names, dynamic = tuple(inputs), dict.fromkeys((0, 1), torch.export.Dim.DYNAMIC)
-    with torch.no_grad():
+    graph = _Graph(pipe.model, names)
+    with evaluation_mode(graph), torch.no_grad():
         program = torch.onnx.export(
-            _Graph(pipe.model, names).eval(),
+            graph,
             tuple(inputs.values()),
             input_names=list(names),
             output_names=list(OUTPUTS),

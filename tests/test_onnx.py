@@ -23,8 +23,11 @@ TEXTS = ["the beer was lovely . it was fresh", "awful", "the glass was tall . " 
 def test_the_graph_gives_what_the_model_gives(tmp_path, backbone, fields):
     onnxruntime = pytest.importorskip("onnxruntime")
     model, tokenizer = make_model(backbone=backbone, **fields)
-    pipe = pipeline("rationale-classification", model=model.eval(), tokenizer=tokenizer)
+    pipe = pipeline("rationale-classification", model=model, tokenizer=tokenizer)
+    model.train()
     names = export_onnx(pipe, tmp_path / "model.onnx")
+    assert all(module.training for module in model.modules())  # it is left as it was
+    model.eval()
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     for text in TEXTS:
         read = pipe.preprocess(text)
