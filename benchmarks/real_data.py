@@ -65,6 +65,7 @@ MOVIES_MINILM = (
     f"{MINILM} {MOVIES} --max_length 512 --per_device_train_batch_size 8 --num_train_epochs 3 "
     """--encoder_config '{{"attention_probs_dropout_prob": 0}}'"""
 )
+WINDOWS = """--per_device_train_batch_size 8 --max_steps 120 --encoder_config '{{"attention_probs_dropout_prob": 0}}'"""
 # Words first, read by sentences or clauses at last, when the predictor is tuned on them.
 UNITS = "--parts_first_ratio 0.8 --predictor_tuning_ratio 0.2 --sparsity_warmup_ratio 0.4 --num_train_epochs 10"
 BY_SENTENCE = f"{BEER_GRU} --selection_level sentence {UNITS}"
@@ -85,7 +86,10 @@ CORPORA = {
     "beer-appearance-minilm": f"{MINILM} {BEER} --aspect appearance --num_train_epochs 4",
     "beer-aroma-minilm": f"{MINILM} {BEER} --aspect aroma --num_train_epochs 4",
     "beer-palate-minilm": f"{MINILM} {BEER} --aspect palate --num_train_epochs 4",
+    "hotel-cleanliness-minilm": f"{MINILM} {HOTEL} --num_train_epochs 4",
     "movies-minilm": MOVIES_MINILM,
+    # Whole reviews in overlapping windows. An epoch has 200 steps, and 120 take most of an hour on a CPU.
+    "movies-minilm-windows": f"{MINILM} {MOVIES} {WINDOWS}",
     "tweets-mpnet": f"{MPNET} {TWEETS} --num_train_epochs 1",
     "beer-appearance-by-sentence": f"{BY_SENTENCE} --aspect appearance",
     "beer-aroma-by-sentence": f"{BY_SENTENCE} --aspect aroma",

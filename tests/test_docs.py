@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import REPOSITORY
 from datasets import Dataset
-from training_common import make_model, tiny_bert
+from training_common import make_model, make_trainer, tiny_bert, toy_reviews
+from transformers import AutoModelForSequenceClassification, pipeline
 
 from hf_rationale import METHODS, RNPTrainer, load_rationale_dataset
 from hf_rationale.text.encoder_traits import ENCODER_TRAITS, EncoderTraits
@@ -67,37 +69,71 @@ def test_links_resolve(page: Path):
         assert not anchor or linked.suffix != ".md" or anchor in anchors(linked), target
 
 
-RUN = (
-    "README.md",
-    "docs/audit.md",
-    "docs/from-explainers.md",
-    "docs/marks.md",
-    "docs/pipeline.md",
-    "docs/tutorial.md",
-)
+# Pages whose code needs more than this: two engines for clusters (run by test_explain.py) and the Hub (by test_hub.py).
+ELSEWHERE = ("explain.md", "publish.md")
+WITH_CODE = [page for page in PAGES if "```python" in page.read_text(encoding="utf-8") and page.name not in ELSEWHERE]
 
 
-@pytest.mark.parametrize("page", RUN)
-def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
-    """From top to bottom, in a folder with what the pages name: a model, reviews, and marked ones. A small encoder
-    with random weights stands in for the one on the Hub."""
+def names_of_the_pages(folder: Path) -> dict[str, object]:
+    """What the code of a page has from its reader: a model, a trainer, datasets, a text."""
+    trainer = make_trainer(folder / "trained", backbone="bert", config={"selection_level": "word"}, logging_steps=99)
+    model, tokenizer = trainer.model.eval(), trainer.processing_class
+    reviews = toy_reviews(70)
+    text = "the beer was lovely . it was served in a tall glass ."
+    inputs = tokenizer(text, return_tensors="pt")
+    marks = [row["rationale"] for row in reviews]
+    plain = AutoModelForSequenceClassification.from_config(tiny_bert(0.0)[0].config).eval()
+    return {
+        "__name__": "page",
+        "model": model,
+        "tokenizer": tokenizer,
+        "trainer": trainer,
+        "pipe": pipeline("rationale-classification", model=model, tokenizer=tokenizer),
+        **dict.fromkeys(("train", "dataset", "train_dataset", "validation_dataset", "test_dataset"), reviews),
+        **dict.fromkeys(("train_texts", "validation_texts"), [" ".join(row["tokens"]) for row in reviews]),
+        **dict.fromkeys(("train_labels", "validation_labels"), reviews["label"]),
+        **dict.fromkeys(("text", "document"), text),
+        "inputs": inputs,
+        "mask": torch.ones_like(inputs["input_ids"]),
+        "predictions": marks,
+        "references": marks,
+        "other_predictions": [[1 - mark for mark in text] for text in marks],
+        "plain_classifier": plain,
+        "lime_scores": [[float(mark) for mark in text] for text in marks],
+    }
+
+
+@pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: page.stem)
+def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch, request):
+    """From top to bottom, in a folder with what the pages name: models, reviews, and marked ones. A small encoder
+    with random weights stands in for those of the Hub."""
     monkeypatch.chdir(tmp_path)
+    text = page.read_text(encoding="utf-8")
+    for hub_id in ("sentence-transformers/all-MiniLM-L6-v2", "path-or-hub-id"):
+        text = text.replace(f'"{hub_id}"', '"encoder"')
+    code = "\n".join(re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL))
+    code = code.replace("n_train=1000", "n_train=60, n_validation=20, n_test=20")
+    code = code.replace("glove.6B.100d.txt.gz", "glove.6B.100d.txt")
+    if "onnx" in code:
+        pytest.importorskip("onnxruntime")
+    if '"data/' in code:
+        Path("data").symlink_to(request.getfixturevalue("data_dir"))
+    if "hf_rationale/metrics" in code:
+        Path("hf_rationale").symlink_to(REPOSITORY / "hf_rationale")
     for folder, (model, tokenizer) in {
         "outputs/quickstart": make_model(selection_level="word"),
-        "encoder": tiny_bert(0.0),
+        "outputs/movies": make_model(backbone="sentences"),
+        "encoder": tiny_bert(0.0, layers=3),
     }.items():
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+    Path("glove.6B.100d.txt").write_text("beer 1 0 2\nlovely 0 1 1\n", encoding="utf-8")
     reviews = load_rationale_dataset("aspect_reviews", aspect="aroma", n_train=60, n_test=20)
     names = reviews["train"].features["label"].names
     rows = [{"review": " ".join(row["tokens"]), "label": names[row["label"]]} for row in reviews["train"]]
     Dataset.from_list(rows).to_csv("reviews.csv")
     reviews["test"].to_json("marked.jsonl")
-
-    text = (REPOSITORY / page).read_text(encoding="utf-8").replace("sentence-transformers/all-MiniLM-L6-v2", "encoder")
-    blocks = re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
-    assert blocks
-    exec(compile("\n".join(blocks), page, "exec"), {"__name__": "page"})
+    exec(compile(code, page.name, "exec"), names_of_the_pages(tmp_path))
 
 
 def test_the_site_builds_and_its_links_resolve(tmp_path):

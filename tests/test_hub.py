@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -103,6 +104,20 @@ def published(server, tmp_path_factory) -> dict:
 @pytest.fixture(scope="module")
 def loaded(server, published, tmp_path_factory) -> dict:
     return client(server, tmp_path_factory.mktemp("user"), LOAD)
+
+
+def test_the_code_of_the_page_runs(server, tmp_path):
+    """docs/publish.md, from top to bottom."""
+    page = (REPOSITORY / "docs" / "publish.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+    folder = "outputs/plmr-bert-beer"
+    save = f"""
+from training_common import make_model
+for part in make_model("plmr", "plmr", selection_level="word"):
+    part.save_pretrained("{folder}")
+"""
+    code = "\n".join([save, *blocks, "attempt('class', lambda: type(model).__name__)"])
+    assert client(server, tmp_path, code)["class"] == "PlmrForSequenceClassification"
 
 
 def test_a_folder_on_the_hub_is_complete(server, published):
