@@ -65,7 +65,9 @@ MOVIES_MINILM = (
     f"{MINILM} {MOVIES} --max_length 512 --per_device_train_batch_size 8 --num_train_epochs 3 "
     """--encoder_config '{{"attention_probs_dropout_prob": 0}}'"""
 )
-WINDOWS = """--per_device_train_batch_size 8 --max_steps 120 --encoder_config '{{"attention_probs_dropout_prob": 0}}'"""
+WINDOWS = (
+    """--per_device_train_batch_size 8 --max_steps 120 --encoder_config '{{"attention_probs_dropout_prob": 0}}'"""
+)
 # Words first, read by sentences or clauses at last, when the predictor is tuned on them.
 UNITS = "--parts_first_ratio 0.8 --predictor_tuning_ratio 0.2 --sparsity_warmup_ratio 0.4 --num_train_epochs 10"
 BY_SENTENCE = f"{BEER_GRU} --selection_level sentence {UNITS}"

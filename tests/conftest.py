@@ -1,8 +1,11 @@
 """Settings that every test shares: no network, no user settings, one thread, a fixed seed."""
 
+import importlib.util
 import os
+import sys
 import tempfile
 from pathlib import Path
+from types import ModuleType
 
 
 # Read at import by the libraries below, so they come first; worker and child processes inherit them.
@@ -21,6 +24,14 @@ import pytest
 
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def load_script(path: str) -> ModuleType:
+    """A script of the repository as a module."""
+    spec = importlib.util.spec_from_file_location(f"script_{Path(path).stem}", REPOSITORY / path)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,6 @@
 """The documents: what is registered appears in them, links resolve, and pages are short."""
 
-import importlib.util
+import dataclasses
 import os
 import re
 import subprocess
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import REPOSITORY
+from conftest import REPOSITORY, load_script
 from datasets import Dataset
 from training_common import make_model, make_trainer, tiny_bert, toy_reviews
 from transformers import AutoModelForSequenceClassification, pipeline
@@ -18,9 +18,9 @@ from hf_rationale import METHODS, RNPTrainer, load_rationale_dataset
 from hf_rationale.text.encoder_traits import ENCODER_TRAITS, EncoderTraits
 
 
-spec = importlib.util.spec_from_file_location("tables", REPOSITORY / "docs" / "tables.py")
-tables = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(tables)
+tables = load_script("docs/tables.py")
+train = load_script("examples/train.py")
+real_data = load_script("benchmarks/real_data.py")
 
 PAGES = [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md"), *(REPOSITORY / "benchmarks").glob("*.md")]
 by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
@@ -69,7 +69,7 @@ def test_links_resolve(page: Path):
         assert not anchor or linked.suffix != ".md" or anchor in anchors(linked), target
 
 
-# Pages whose code needs more than this: two engines for clusters (run by test_explain.py) and the Hub (by test_hub.py).
+# Their code needs more: engines for clusters (it is run by test_explain.py), and the Hub (by test_hub.py).
 ELSEWHERE = ("explain.md", "publish.md")
 WITH_CODE = [page for page in PAGES if "```python" in page.read_text(encoding="utf-8") and page.name not in ELSEWHERE]
 
@@ -90,7 +90,7 @@ def names_of_the_pages(folder: Path) -> dict[str, object]:
         "trainer": trainer,
         "pipe": pipeline("rationale-classification", model=model, tokenizer=tokenizer),
         **dict.fromkeys(("train", "dataset", "train_dataset", "validation_dataset", "test_dataset"), reviews),
-        **dict.fromkeys(("train_texts", "validation_texts"), [" ".join(row["tokens"]) for row in reviews]),
+        **{f"{split}_texts": [" ".join(row["tokens"]) for row in reviews] for split in ("train", "validation")},
         **dict.fromkeys(("train_labels", "validation_labels"), reviews["label"]),
         **dict.fromkeys(("text", "document"), text),
         "inputs": inputs,
@@ -134,6 +134,35 @@ def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch, request):
     Dataset.from_list(rows).to_csv("reviews.csv")
     reviews["test"].to_json("marked.jsonl")
     exec(compile(code, page.name, "exec"), names_of_the_pages(tmp_path))
+
+
+TRAINING_FLAGS = {"model_config", *train.MODEL_OPTIONS} | {
+    one.name
+    for kind in (train.ScriptArguments, *(method.arguments_class for method in METHODS.values()))
+    for one in dataclasses.fields(kind)
+}
+
+
+def known_flags(program: str) -> set[str]:
+    """The options of a program; those of training too where it hands them on."""
+    source = "hf_rationale/cli.py" if program == "hf-rationale" else program
+    own = set(re.findall(r"\"--(\w+)\"", (REPOSITORY / source).read_text(encoding="utf-8")))
+    trains = program in ("examples/train.py", "benchmarks/real_data.py", "benchmarks/spurious_token.py")
+    return own | (TRAINING_FLAGS if trains else set())
+
+
+@by_page
+def test_commands_name_options_that_exist(page):
+    """Every option of a command in a page is one of its program, and every corpus of `--only` is registered."""
+    blocks = re.findall(r"^ *```bash\n(.*?)^ *```", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for line in "\n".join(blocks).replace("\\\n", " ").splitlines():
+        line = re.sub(r"#.*", "", line)
+        if program := re.search(r"hf-rationale|(?:examples|benchmarks)/\w+\.py", line):
+            assert set(re.findall(r"(?<!\w)--(\w+)", line[program.end() :])) <= known_flags(program[0]), line
+        elif re.match(r"[A-Z]+=\"", line):  # a variable of the shell with flags of a training
+            assert set(re.findall(r"--(\w+)", line)) <= TRAINING_FLAGS, line
+        for names in re.findall(r"real_data\.py.* --only ([\w -]+?)(?= --|$)", line):
+            assert set(names.split()) <= set(real_data.CORPORA), line
 
 
 def test_the_site_builds_and_its_links_resolve(tmp_path):

@@ -1,6 +1,5 @@
 """The example scripts, run as users run them."""
 
-import importlib.util
 import json
 import os
 import random
@@ -10,11 +9,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
-from conftest import REPOSITORY
+from conftest import REPOSITORY, load_script
 from huggingface_hub.errors import StrictDataclassError
 from peft import AutoPeftModelForSequenceClassification
 from safetensors.torch import load_file
@@ -50,17 +48,10 @@ def run(*command: str, cwd: Path) -> str:
     return result.stdout
 
 
-def load_train() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("train_example", TRAIN)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def call_train(monkeypatch, *flags: str):
     """The script within this process."""
     monkeypatch.setattr(sys, "argv", [str(TRAIN), *flags])
-    load_train().main()
+    load_script("examples/train.py").main()
 
 
 def check_model_folder(folder: Path):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 
 import pytest
-from conftest import REPOSITORY
+from conftest import load_script
 from fastapi.testclient import TestClient
 from training_common import make_model
 
@@ -19,9 +18,7 @@ def serve(tmp_path_factory) -> ModuleType:
     model, tokenizer = make_model(selection_level="word")
     model.eval().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    spec = importlib.util.spec_from_file_location("serve_example", REPOSITORY / "examples" / "serve.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_script("examples/serve.py")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MODEL", str(folder))
         yield module
