@@ -91,7 +91,8 @@ original texts. `row` is the row of the original text in its split.
 
 {table}
 
-**Original data.** {info.description or "Not described."} Its licence holds for this dataset, too.
+**Original data.** {info.description or "Not described."} Its licence holds for this dataset, too:
+{info.license or "not given"}.
 
 **Limits.** The model may have left out words that matter, and kept others that do not.
 """

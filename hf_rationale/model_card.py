@@ -40,8 +40,8 @@ class ModelCardCallback(TrainerCallback):
     Writes the model card of a [`RationaleTrainer`], which adds this callback by itself. The card is written when the
     model is saved after training, and again with every later evaluation, so that it has the scores.
 
-    What a dataset is comes from `dataset.info` (`dataset_name` and `description`), which [`load_rationale_dataset`]
-    fills in.
+    What a dataset is comes from `dataset.info` (`dataset_name`, `description` and `license`), which
+    [`load_rationale_dataset`] fills in.
 
     Args:
         trainer: the trainer.
@@ -144,6 +144,7 @@ def card_of(callback: ModelCardCallback, folder: Path, **metadata) -> ModelCard:
         example_marks=output and render_marks(example, output),
         data_name=name,
         data_description=(info and info.description) or "The training data has no description.",
+        data_license=(info and info.license) or "not given",
         splits=[_split_row(split, data, labels) for split, data in splits.items() if isinstance(data, Dataset)],
         label_names=labels,
         method_description=f"{trainer.description} Source: {trainer.paper}.",

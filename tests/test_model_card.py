@@ -97,8 +97,9 @@ def test_the_data_describes_itself(tmp_path, backbone):
 def test_other_data_is_described_by_its_info(tmp_path):
     texts = toy_reviews(16)
     texts.info.description, texts.info.dataset_name = "Reviews of beer, made up.", "toys"
+    texts.info.license = "CC BY 4.0"
     make_trainer(tmp_path, train_dataset=texts).save_model()
-    assert "toys: Reviews of beer, made up." in card_of(tmp_path)
+    assert "toys: Reviews of beer, made up. Licence of the data: CC BY 4.0." in card_of(tmp_path)
     make_trainer(tmp_path, train_dataset=Dataset.from_list(toy_reviews(16).to_list())).save_model()
     assert "custom data: The training data has no description." in card_of(tmp_path)
 

@@ -17,6 +17,7 @@ def test_a_corpus_appears_in_the_loader_the_command_line_and_the_documents(monke
         name="new",
         read=lambda data_dir, **options: reviews,
         description="Something new.",
+        license="CC BY 4.0",
         example="it is new",
         files="`new.txt`",
         marked="test",

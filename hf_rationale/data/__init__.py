@@ -45,7 +45,7 @@ def load_rationale_dataset(
 
     Returns:
         `datasets.DatasetDict`: the splits train, validation and test, as far as the corpus has them, all with the same
-        features. `dataset.info` of each split has the name and the description of the corpus.
+        features. `dataset.info` of each split has the name, the description and the licence of the corpus.
 
     Raises:
         FileNotFoundError: if a file is missing. The message says where it was expected and what it should contain.
@@ -75,6 +75,7 @@ def load_rationale_dataset(
     for split in dataset.values():
         split.info.dataset_name = name if aspect is None else f"{name} {aspect}"
         split.info.description = corpus.description
+        split.info.license = corpus.license
     return dataset
 
 

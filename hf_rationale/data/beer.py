@@ -169,6 +169,7 @@ BEER = Corpus(
     description="Beer reviews with a score for each aspect, in the files of Lei et al. (2016). Scores of at most 0.4 "
     "are negative and scores of at least 0.6 are positive. In the test split (McAuley et al. 2012), people marked "
     "what is said of each aspect. Nearly all of it is positive, so look at the balanced accuracy.",
+    license="none is stated in the files",
     example="Pours a hazy copper with a thin white head that is gone at once . Smells of wet cardboard .",
     files='`reviews.aspectN.{train,heldout}.txt[.gz]` (with `variant="260k"` `reviews.260k.*`; Lei et al. 2016) and '
     "`annotations.json` (McAuley et al. 2012)",

@@ -20,6 +20,7 @@ class Corpus:
         read (`Callable`): reads all splits. Its arguments are the folder, the aspect if the corpus has aspects, and
             the corpus's own options.
         description (`str`): what the data is, for model cards.
+        license (`str`): the licence of the texts and marks, and where it is stated, for model cards.
         example (`str` or `dict[str, str]`): an invented input of the pipeline, for model cards.
         files (`str`): the files that it is read from, for the documents.
         marked (`str`): the splits in which people marked rationales, for the documents.
@@ -32,6 +33,7 @@ class Corpus:
     name: str
     read: Callable[..., DatasetDict]
     description: str
+    license: str
     example: str | dict[str, str]
     files: str
     marked: str

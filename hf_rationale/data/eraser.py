@@ -348,11 +348,12 @@ def get_field(record: Any, key: str, kind: type) -> Any:
     return value
 
 
-def _corpus(name: str, description: str, example: str | dict[str, str]) -> Corpus:
+def _corpus(name: str, description: str, example: str | dict[str, str], license: str) -> Corpus:
     return Corpus(
         name=name,
         read=partial(read_eraser, name),
         description=description,
+        license=license,
         example=example,
         files="the folder or `.tar.gz` of the ERASER benchmark (DeYoung et al. 2020)",
         marked="all",
@@ -366,6 +367,7 @@ MOVIES = _corpus(
     "ERASER's movie reviews (Zaidan and Eisner 2008; DeYoung et al. 2020), positive or negative, with the evidence "
     "that people marked. The test split is marked more completely than the others.",
     "A bloated script and wooden acting sink what could have been a charming little thriller .",
+    "none is stated in the archive",
 )
 MULTIRC = _corpus(
     "multirc",
@@ -373,6 +375,7 @@ MULTIRC = _corpus(
     "paragraph? The question and the answer are always read, and words of the paragraph are selected. If the archive "
     "has no training file, training and validation are parts of its validation file.",
     {"text": "What did Ann forget ? || Her keys", "text_pair": "Ann locked the door . Her keys lay inside ."},
+    "none is stated in the archive",
 )
 FEVER = _corpus(
     "fever",
@@ -380,4 +383,5 @@ FEVER = _corpus(
     "is always read, and words of the document are selected. If the archive has no training file, training and "
     "validation are parts of its validation file.",
     {"text": "Ann lives in Oslo.", "text_pair": "Ann was born in Oslo . She has lived in Rome since 1990 ."},
+    "that of the Wikipedia articles, or else CC BY-SA 3.0, as fever.ai says",
 )

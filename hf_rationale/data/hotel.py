@@ -109,6 +109,7 @@ HOTEL = Corpus(
     aspects=HOTEL_ASPECTS,
     description="Hotel reviews with a rating for each aspect, in the files of Bao et al. (2018). In the test split, "
     "people marked the words on the aspect.",
+    license="none is stated in the files",
     example="The room was spotless and the bed was soft , but breakfast was cold and the street was loud .",
     files="`hotel_{Aspect}.{train,dev}` and `annotations/hotel_{Aspect}.train` (Bao et al. 2018)",
     marked="test",

@@ -135,6 +135,7 @@ TWEETS = Corpus(
     read=read_tweets,
     description="Tweet Sentiment Extraction (Kaggle 2020): positive and negative tweets. A person marked the span "
     "that carries the sentiment. The splits are random.",
+    license="CC BY 4.0, as the competition's page says",
     example="my train is late again , worst morning ever",
     files="`train.csv` of Tweet Sentiment Extraction (Kaggle 2020)",
     marked="all",
