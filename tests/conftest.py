@@ -1,5 +1,6 @@
 """Settings that every test shares: no network, no user settings, one thread, a fixed seed."""
 
+import gc
 import importlib.util
 import os
 import sys
@@ -32,6 +33,15 @@ def load_script(path: str) -> ModuleType:
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session", autouse=True)
+def frozen_libraries() -> None:
+    """Every training ends with a garbage collection, which need not look through the libraries each time."""
+    import hf_rationale.trainer  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
