@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, nullcontext
-from itertools import count, islice
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -166,13 +166,15 @@ def explain_file(
     }
     parts = [Path(f"{target}.part{rank or ''}") for rank in range(state.num_processes)]
     part = parts[state.process_index]
+    windows = _windows(read_lines(source, format, columns))
+    first = list(islice(windows, 1))  # an input that cannot be read raises before there is a part
     done = _resume(part, settings)
     total = count_lines(source, format)
     with (
         open(part, "ab") as out,
         tqdm(total=total, unit="text", desc="explaining", disable=not state.is_main_process) as progress,
     ):
-        for number, lines in enumerate(_windows(read_lines(source, format, columns))):
+        for number, lines in enumerate(chain(first, windows)):
             if number % state.num_processes == state.process_index:
                 if done < len(lines):  # the whole window, so that its batches are those of an undisturbed run
                     written = explained(lines, 1 + number * WINDOW)[done:]

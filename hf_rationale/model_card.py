@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import transformers
+from accelerate import PartialState
 from datasets import Dataset
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers import Trainer, TrainerCallback, pipeline
@@ -113,7 +114,7 @@ def card_of(callback: ModelCardCallback, folder: Path, **metadata) -> ModelCard:
             **{
                 "library_name": "transformers",
                 "pipeline_tag": "text-classification" if has_pipeline else None,
-                "language": "en" if has_pipeline else None,
+                "language": "en" if corpus else None,
                 "tags": ["hf_rationale", "rationale", "explainability", *trainer.name.split("+")],
                 "model_name": folder.resolve().name,
                 "eval_results": [
@@ -171,7 +172,9 @@ def _command() -> str | None:
     script = sys.argv[0]
     if not script.endswith(".py") or not Path(script).exists():
         return None
-    return f"accelerate launch {shlex.join([os.path.relpath(script), *sys.argv[1:]])}"
+    processes = PartialState().num_processes
+    launcher = "python" if processes == 1 else f"accelerate launch --num_processes {processes}"
+    return f"{launcher} {shlex.join([os.path.relpath(script), *sys.argv[1:]])}"
 
 
 def _duration(seconds: float | None) -> str | None:
@@ -275,7 +278,8 @@ def _hyperparameters(trainer: Trainer, config, args: RationaleTrainingArguments)
         f"{getattr(args.optim, 'value', args.optim)}",
         "gradient clipping": args.max_grad_norm or "none",
         "batch size": args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
-        "epochs": args.num_train_epochs,
+        "epochs": args.num_train_epochs if args.max_steps < 0 else None,
+        "steps": args.max_steps if args.max_steps > 0 else None,
         "max length": args.max_length,
         "seed": args.seed,
     }

@@ -24,11 +24,12 @@ from .compat import LengthGroupingTrainer
 from .metrics import classification_scores, rationale_f1
 from .model_card import ModelCardCallback
 from .modeling.base import ADAPTER_CONFIG_NAME, RationalePreTrainedModel
+from .modeling.configuration import RationaleBaseConfig
 from .modeling.guidance import attributions, imitation, marks_loss, random_subset
 from .modeling.labels import with_class_indices
-from .modeling.objective import cross_entropy, full_text_terms, objective, selected_share
+from .modeling.objective import cross_entropy, full_text_terms, objective, regularize, selected_share
 from .modeling.outputs import NO_MARK, Prediction, RationaleClassifierOutput, RationaleInputs, Selection
-from .modeling.selection import calibrate_threshold
+from .modeling.selection import Units, calibrate_threshold
 from .reading import evaluation_mode
 from .trainer_checks import check_collator, check_metrics
 from .training_args import RationaleTrainingArguments
@@ -222,7 +223,8 @@ class RationaleTrainer(LengthGroupingTrainer):
         """What one forward call of the wrapped module computes in training: the game, Ω, and the full-text term if it
         has a weight."""
         selection = self.select(model, inputs)
-        output = objective(model, inputs, selection, self.target_sparsity(model.config.sparsity), self.game)
+        sparsity = self.target_sparsity(model.config.sparsity)
+        output = objective(model, inputs, selection, sparsity, self.game, self.penalties)
         args = self.args
         if self.is_before(1 - args.predictor_tuning_ratio):
             output.add_losses(self.guidance(model, inputs, selection.scores))
@@ -259,6 +261,13 @@ class RationaleTrainer(LengthGroupingTrainer):
         """The predictor's output from the rationale, and what the two players pay for it, by name."""
         prediction = self.read(model, inputs, selection.mask)
         return prediction, {"cross_entropy": cross_entropy(prediction.logits, inputs).mean()}
+
+    def penalties(
+        self, config: RationaleBaseConfig, selection: Selection, units: Units, shares: list[float]
+    ) -> dict[str, torch.Tensor]:
+        """Ω: what the extractor pays for the size and the shape of the selection, by name. `shares` are the shares
+        that every stage of extraction should keep."""
+        return regularize(config, selection, units, shares)
 
     def read(self, model: RationalePreTrainedModel, inputs: RationaleInputs, mask: torch.Tensor) -> Prediction:
         """In training, the predictor reads what `mask` (batch, positions) selects."""
@@ -336,23 +345,21 @@ class RationaleTrainer(LengthGroupingTrainer):
     # --- Optimizer ---------------------------------------------------------------------------------------------------
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        if self.optimizer is None and (self.args.learning_rate_mapping or self.args.scale_predictor_rate):
-            model = self.model if model is None else model
+        model = self.model if model is None else model
+        factors = {name: self.rate_factor(name) for name, value in model.named_parameters() if value.requires_grad}
+        if self.optimizer is None and (self.args.learning_rate_mapping or set(factors.values()) != {1.0}):
             decay = set(self.get_decay_parameter_names(model))
             groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
             matched = set()
-            for name, parameter in model.named_parameters():
-                if not parameter.requires_grad:
-                    continue
+            for name, factor in factors.items():
                 rate = self.args.learning_rate
                 for pattern, mapped in (self.args.learning_rate_mapping or {}).items():
                     if re.search(pattern, name):
                         rate = mapped
                         matched.add(pattern)
                         break
-                if self.args.scale_predictor_rate and name.startswith("predictor."):
-                    rate *= self.model.config.sparsity
-                groups[rate, self.args.weight_decay if name in decay else 0.0].append(parameter)
+                weight_decay = self.args.weight_decay if name in decay else 0.0
+                groups[rate * factor, weight_decay].append(model.get_parameter(name))
             if unmatched := set(self.args.learning_rate_mapping or {}) - matched:
                 raise ValueError(
                     f"learning_rate_mapping: no trainable parameter has a name that matches {sorted(unmatched)}"
@@ -366,6 +373,12 @@ class RationaleTrainer(LengthGroupingTrainer):
                 **options,
             )
         return super().create_optimizer(model)
+
+    def rate_factor(self, name: str) -> float:
+        """By how much the learning rate of the parameter `name` is multiplied."""
+        if self.args.scale_predictor_rate and name.startswith("predictor."):
+            return self.model.config.sparsity
+        return 1.0
 
     # --- Logging -----------------------------------------------------------------------------------------------------
 

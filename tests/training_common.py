@@ -24,9 +24,12 @@ from vectors import RationaleForVectorsClassification, VectorsConfig, toy_sets
 from hf_rationale import METHODS as REGISTERED
 from hf_rationale import (
     A2ITrainer,
+    CRTrainer,
+    DRTrainer,
     FRTrainer,
     GruConfig,
     GruModel,
+    MCDTrainer,
     N2RMMITrainer,
     N2RTrainer,
     NIRTrainer,
@@ -37,6 +40,7 @@ from hf_rationale import (
     RationaleTrainingArguments,
     RNPTrainer,
     SentenceRationaleForSequenceClassification,
+    ThreePlayerTrainer,
     VERTrainer,
     compose,
     word_level_tokenizer,
@@ -164,6 +168,7 @@ NOISE = {
     "hf_rationale.modeling.guidance.uniform_noise": uniform_by_position,
     "hf_rationale.modeling.selection.gumbel_noise": gumbel_by_position,
     "hf_rationale.methods.ver.uniform_noise": uniform_by_position,
+    "hf_rationale.methods.cr.uniform_noise": uniform_by_position,
     "hf_rationale.methods.nir.noise_words": words_by_position,
 }
 
@@ -249,6 +254,17 @@ METHODS = {
         NORM | ATTACK | {"full_text": {"predictor"}},
         args={"full_text_weight": 0.7},
     ),
+    "3player": Method(
+        ThreePlayerTrainer,
+        {"complement": {"complement_predictor"}, "complement_control": {"extractor"}},
+        args={"complement_margin": 0.2},
+    ),
+    "dr": Method(DRTrainer),
+    "mcd": Method(
+        MCDTrainer,
+        {"cross_entropy": {"predictor"}, "dependence": {"extractor"}, "full_text": {"predictor"}},
+    ),
+    "cr": Method(CRTrainer, {"necessity": {"extractor", "predictor"}}),
     "plmr": Method(PLMRTrainer),
     "plmr+n2r+ver+a2i": Method(compose(PLMRTrainer, N2RTrainer, VERTrainer, A2ITrainer), SEPARATE | ATTACK),
 }

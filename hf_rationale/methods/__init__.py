@@ -3,11 +3,15 @@
 from ..trainer import RationaleTrainer
 from .a2i import A2ITrainer
 from .composition import compose
+from .cr import CRArguments, CRTrainer
+from .dr import DRArguments, DRTrainer
 from .fr import FRTrainer
+from .mcd import MCDArguments, MCDTrainer
 from .n2r import N2RArguments, N2RMMITrainer, N2RTrainer
 from .nir import NIRArguments, NIRTrainer
 from .plmr import PLMRArguments, PLMRTrainer
 from .rnp import RNPTrainer
+from .three_player import ThreePlayerArguments, ThreePlayerTrainer
 from .ver import VERArguments, VERTrainer
 
 
@@ -23,13 +27,23 @@ METHODS: dict[str, type[RationaleTrainer]] = {
         A2ITrainer,
         NIRTrainer,
         PLMRTrainer,
+        ThreePlayerTrainer,
+        DRTrainer,
+        MCDTrainer,
+        CRTrainer,
     )
 }
 
 __all__ = [
     "METHODS",
     "A2ITrainer",
+    "CRArguments",
+    "CRTrainer",
+    "DRArguments",
+    "DRTrainer",
     "FRTrainer",
+    "MCDArguments",
+    "MCDTrainer",
     "N2RArguments",
     "N2RMMITrainer",
     "N2RTrainer",
@@ -38,6 +52,8 @@ __all__ = [
     "PLMRArguments",
     "PLMRTrainer",
     "RNPTrainer",
+    "ThreePlayerArguments",
+    "ThreePlayerTrainer",
     "VERArguments",
     "VERTrainer",
     "compose",

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from ..modeling.objective import regularize
 from ..modeling.outputs import RationaleClassifierOutput, RationaleInputs
-from ..modeling.players import MaskPredictor
+from ..modeling.players import add_copy
 from ..modeling.selection import cut_off, through
 from ..trainer import RationaleTrainer
 
@@ -48,24 +46,9 @@ class A2ITrainer(RationaleTrainer):
         return output
 
 
-def add_attacker(model: PreTrainedModel):
+def add_attacker(model: PreTrainedModel) -> None:
     """Add an attacker to `model`: a copy of the extractor with fresh heads, which shares its frozen weights."""
-    if not isinstance(model, PreTrainedModel):
-        raise ValueError(
-            f"An attacker can be added to a rationale model, but not to a {type(model).__name__} around it. Train "
-            "without an adapter, and merge a finished adapter first (merge_and_unload)."
-        )
-    frozen = {
-        id(weight): weight
-        for name, weight in model.extractor.named_parameters()
-        if not weight.requires_grad and "mask_predictor" not in name
-    }
-    attacker = copy.deepcopy(model.extractor, frozen)
-    for module in attacker.modules():
-        if isinstance(module, MaskPredictor):
-            module.reset_parameters()
-            module.requires_grad_(True)
-    model.add_training_module("attacker", attacker)
+    add_copy(model, "attacker", model.extractor)
 
 
 def attack(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from .configuration import RationaleBaseConfig
 from .selection import Units, mean_over_parts
@@ -26,6 +29,35 @@ class MaskPredictor(nn.Module):
     def reset_parameters(self):
         self.norm.reset_parameters()
         self.selector.reset_parameters()
+
+
+def add_copy(model: PreTrainedModel, name: str, player: nn.Module) -> None:
+    """Add another extractor or predictor to `model`, for training only: a copy of a `player` of the model with fresh
+    heads, which shares the player's frozen weights.
+
+    Raises:
+        ValueError: if `model` is an adapter around a model.
+    """
+    if not isinstance(model, PreTrainedModel):
+        raise ValueError(
+            f"This method trains a further module ({name}), which can be added to a rationale model, but not to a "
+            f"{type(model).__name__} around it. Train without an adapter, and merge a finished adapter first "
+            "(merge_and_unload)."
+        )
+    fresh = {id(weight) for head in heads(player) for weight in head.parameters()}
+    frozen = [weight for weight in player.parameters() if not weight.requires_grad and id(weight) not in fresh]
+    copied = copy.deepcopy(player, {id(weight): weight for weight in frozen})
+    for head in heads(copied):
+        head.reset_parameters()
+        head.requires_grad_(True)
+    model.add_training_module(name, copied)
+
+
+def heads(player: nn.Module) -> list[nn.Module]:
+    """The parts of an extractor or a predictor that are new when a model is made of encoders."""
+    return [
+        module for name, module in player.named_modules() if isinstance(module, MaskPredictor) or name == "classifier"
+    ]
 
 
 def pool(hidden: torch.Tensor, weights: torch.Tensor, pooling: str) -> torch.Tensor:

@@ -1,0 +1,1 @@
+"""MGR: multi-generator-based rationalization (Liu et al. 2023)."""
