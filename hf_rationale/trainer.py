@@ -24,7 +24,6 @@ from .compat import LengthGroupingTrainer
 from .metrics import classification_scores, rationale_f1
 from .model_card import ModelCardCallback
 from .modeling.base import ADAPTER_CONFIG_NAME, RationalePreTrainedModel
-from .modeling.configuration import RationaleBaseConfig
 from .modeling.guidance import attributions, imitation, marks_loss, random_subset
 from .modeling.labels import with_class_indices
 from .modeling.objective import cross_entropy, full_text_terms, objective, regularize, selected_share
@@ -112,6 +111,7 @@ class RationaleTrainer(LengthGroupingTrainer):
         if isinstance(eval_dataset, dict) and args.metric_for_best_model == "accuracy":
             args = copy.copy(args)  # the caller's stay as they are
             args.metric_for_best_model = f"{next(iter(eval_dataset))}_accuracy"
+        self.args = args  # `add_players` reads them before the Trainer does
         self._max_length = args.max_length
         self.processing_class = processing_class
         if model is None:
@@ -263,11 +263,11 @@ class RationaleTrainer(LengthGroupingTrainer):
         return prediction, {"cross_entropy": cross_entropy(prediction.logits, inputs).mean()}
 
     def penalties(
-        self, config: RationaleBaseConfig, selection: Selection, units: Units, shares: list[float]
+        self, model: RationalePreTrainedModel, selection: Selection, units: Units, shares: list[float]
     ) -> dict[str, torch.Tensor]:
         """Ω: what the extractor pays for the size and the shape of the selection, by name. `shares` are the shares
         that every stage of extraction should keep."""
-        return regularize(config, selection, units, shares)
+        return regularize(model.config, selection, units, shares)
 
     def read(self, model: RationalePreTrainedModel, inputs: RationaleInputs, mask: torch.Tensor) -> Prediction:
         """In training, the predictor reads what `mask` (batch, positions) selects."""

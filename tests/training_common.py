@@ -24,12 +24,18 @@ from vectors import RationaleForVectorsClassification, VectorsConfig, toy_sets
 from hf_rationale import METHODS as REGISTERED
 from hf_rationale import (
     A2ITrainer,
+    A2RTrainer,
     CRTrainer,
+    DMRTrainer,
     DRTrainer,
     FRTrainer,
+    GRATTrainer,
     GruConfig,
     GruModel,
+    HardKumaTrainer,
+    INVRATTrainer,
     MCDTrainer,
+    MGRTrainer,
     N2RMMITrainer,
     N2RTrainer,
     NIRTrainer,
@@ -132,12 +138,12 @@ SPLIT = ("plmr", "vectors-split")
 
 def examples(backbone: str, count: int, seed: int = 0, marked: bool = True) -> Dataset:
     """What a model over this backbone reads."""
+    texts = (toy_sets if backbone in VECTORS else toy_reviews)(count, seed, marked)
     if backbone == SENTENCES:
-        reviews = toy_reviews(count, seed, marked)
-        return reviews.add_column(
-            "sentence_ids", [[place // 3 for place in range(len(row))] for row in reviews["tokens"]]
+        texts = texts.add_column(
+            "sentence_ids", [[place // 3 for place in range(len(row))] for row in texts["tokens"]]
         )
-    return (toy_sets if backbone in VECTORS else toy_reviews)(count, seed, marked)
+    return texts.add_column("environment", [index // 2 % 2 for index in range(count)])
 
 
 # --- Methods ---------------------------------------------------------------------------------------------------------
@@ -169,6 +175,7 @@ NOISE = {
     "hf_rationale.modeling.selection.gumbel_noise": gumbel_by_position,
     "hf_rationale.methods.ver.uniform_noise": uniform_by_position,
     "hf_rationale.methods.cr.uniform_noise": uniform_by_position,
+    "hf_rationale.methods.grat.uniform_noise": uniform_by_position,
     "hf_rationale.methods.nir.noise_words": words_by_position,
 }
 
@@ -189,20 +196,23 @@ class Method:
     Args:
         trainer: the Trainer subclass.
         reaches: for every component of the loss, the players that get a gradient from it, if they are not those of
-        RNP. config, args: fields of the model's configuration, and of the training arguments.
+            RNP.
+        config, args: fields of the model's configuration, and of the training arguments.
+        by_batch: whether a loss is not a sum over examples, so that it depends on how a step is divided.
     """
 
     trainer: type[RationaleTrainer] = RNPTrainer
     reaches: dict[str, set[str]] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     args: dict[str, Any] = field(default_factory=dict)
+    by_batch: bool = False
 
     def components(self, backbone: str) -> dict[str, set[str]]:
         components = PLAYERS | self.reaches | (FULL_TEXT if issubclass(self.trainer, PLMRTrainer) else {})
         if backbone in SPLIT:
             components |= {name: players for name, players in FULL_TEXT.items() if name in components}
-        if backbone in VECTORS:
-            components["coherence"] = set()  # vectors of a set have no neighbours
+        if backbone in VECTORS:  # vectors of a set have no neighbours
+            components |= {name: set() for name in components if name.startswith("coherence")}
         return components
 
     def trains(self, backbone: str) -> bool:
@@ -254,10 +264,38 @@ METHODS = {
         NORM | ATTACK | {"full_text": {"predictor"}},
         args={"full_text_weight": 0.7},
     ),
+    "hardkuma": Method(HardKumaTrainer, {"multiplier": {"multiplier"}}, config={"sampler": "kumaraswamy"}),
     "3player": Method(
         ThreePlayerTrainer,
         {"complement": {"complement_predictor"}, "complement_control": {"extractor"}},
         args={"complement_margin": 0.2},
+    ),
+    "invrat": Method(INVRATTrainer, {"aware": {"aware_predictor", "environments"}, "invariance": {"extractor"}}),
+    "a2r": Method(
+        A2RTrainer,
+        {
+            "cross_entropy": {"predictor"},
+            "soft": {"extractor", "soft_predictor"},
+            "divergence": {"extractor", "predictor", "soft_predictor"},
+        },
+    ),
+    "dmr": Method(
+        DMRTrainer,
+        {
+            "teacher": {"teacher_predictor"},
+            "output_match": {"extractor", "predictor"},
+            "feature_match": {"extractor", "predictor"},
+        },
+        by_batch=True,
+    ),
+    "mgr": Method(
+        MGRTrainer,
+        {
+            "cross_entropy_2": {"extractor_2", "predictor"},
+            "compactness_2": {"extractor_2"},
+            "coherence_2": {"extractor_2"},
+        },
+        args={"num_extractors": 2},
     ),
     "dr": Method(DRTrainer),
     "mcd": Method(
@@ -265,6 +303,14 @@ METHODS = {
         {"cross_entropy": {"predictor"}, "dependence": {"extractor"}, "full_text": {"predictor"}},
     ),
     "cr": Method(CRTrainer, {"necessity": {"extractor", "predictor"}}),
+    "grat": Method(
+        GRATTrainer,
+        {
+            "guide": {"guide_extractor", "guide_predictor"},
+            "guidance": {"extractor"},
+            "guide_match": {"extractor", "predictor"},
+        },
+    ),
     "plmr": Method(PLMRTrainer),
     "plmr+n2r+ver+a2i": Method(compose(PLMRTrainer, N2RTrainer, VERTrainer, A2ITrainer), SEPARATE | ATTACK),
 }

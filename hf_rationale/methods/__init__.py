@@ -2,11 +2,17 @@
 
 from ..trainer import RationaleTrainer
 from .a2i import A2ITrainer
+from .a2r import A2RArguments, A2RTrainer
 from .composition import compose
 from .cr import CRArguments, CRTrainer
+from .dmr import DMRArguments, DMRTrainer
 from .dr import DRArguments, DRTrainer
 from .fr import FRTrainer
+from .grat import GRATArguments, GRATTrainer
+from .hardkuma import HardKumaArguments, HardKumaTrainer
+from .invrat import INVRATArguments, INVRATTrainer
 from .mcd import MCDArguments, MCDTrainer
+from .mgr import MGRArguments, MGRTrainer
 from .n2r import N2RArguments, N2RMMITrainer, N2RTrainer
 from .nir import NIRArguments, NIRTrainer
 from .plmr import PLMRArguments, PLMRTrainer
@@ -27,23 +33,41 @@ METHODS: dict[str, type[RationaleTrainer]] = {
         A2ITrainer,
         NIRTrainer,
         PLMRTrainer,
+        HardKumaTrainer,
         ThreePlayerTrainer,
+        INVRATTrainer,
+        A2RTrainer,
+        DMRTrainer,
+        MGRTrainer,
         DRTrainer,
         MCDTrainer,
         CRTrainer,
+        GRATTrainer,
     )
 }
 
 __all__ = [
     "METHODS",
     "A2ITrainer",
+    "A2RArguments",
+    "A2RTrainer",
     "CRArguments",
     "CRTrainer",
+    "DMRArguments",
+    "DMRTrainer",
     "DRArguments",
     "DRTrainer",
     "FRTrainer",
+    "GRATArguments",
+    "GRATTrainer",
+    "HardKumaArguments",
+    "HardKumaTrainer",
+    "INVRATArguments",
+    "INVRATTrainer",
     "MCDArguments",
     "MCDTrainer",
+    "MGRArguments",
+    "MGRTrainer",
     "N2RArguments",
     "N2RMMITrainer",
     "N2RTrainer",

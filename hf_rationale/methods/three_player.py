@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from ..modeling.objective import cross_entropy
 from ..modeling.outputs import Prediction, RationaleInputs, Selection
 from ..modeling.players import add_copy
-from ..modeling.selection import cut_off, through
+from ..modeling.selection import cut_off, through_excess
 from ..trainer import RationaleTrainer
 from ..training_args import RationaleTrainingArguments
 
@@ -45,9 +45,9 @@ class ThreePlayerTrainer(RationaleTrainer):
         predictor:            min_P CE(P(z), y)
         complement predictor: min_{P_c} CE(P_c(sg(x − z)), y)
 
-    In the term with λ_g both predictors are fixed. All players step at once, while the paper alternates. The complement
-    predictor starts as a copy of the predictor with a fresh classifier. It is saved in checkpoints, but not in the
-    model.
+    In the term with λ_g both predictors are fixed. All players step at once, after one sample of the mask. (The public
+    code rewards the extractor by the two predictors' accuracies instead, with REINFORCE.) The complement predictor
+    starts as a copy of the predictor with a fresh classifier. It is saved in checkpoints, but not in the model.
 
     Raises:
         ValueError: if the players share trained weights, which cannot be trained and fixed at once.
@@ -71,8 +71,10 @@ class ThreePlayerTrainer(RationaleTrainer):
         read = cut_off(rest)
         logits = model.predict(inputs, read, predictor=model.complement_predictor).logits
         of_rationale, of_rest = cross_entropy(prediction.logits, inputs), cross_entropy(logits, inputs)
-        margin = self.args.complement_margin
-        counts = (of_rationale - of_rest + margin > 0).detach() * self.args.complement_weight
-        control = through((counts * of_rationale).mean(), selection.mask, selection.mask)
-        control = control + through((counts * (margin - of_rest)).mean(), read, rest)
-        return prediction, losses | {"complement": of_rest.mean(), "complement_control": control}
+        control = through_excess(
+            of_rationale, selection.mask, selection.mask, of_rest, read, rest, self.args.complement_margin
+        )
+        return prediction, losses | {
+            "complement": of_rest.mean(),
+            "complement_control": self.args.complement_weight * control,
+        }

@@ -15,8 +15,8 @@ from .selection import Units
 
 # (model, inputs, selection) -> the predictor's output, and what the players pay for the rationale, by name.
 Game = Callable[[PreTrainedModel, RationaleInputs, Selection], tuple[Prediction, dict[str, torch.Tensor]]]
-# (config, selection, units, shares) -> Ω, by name.
-Penalties = Callable[[RationaleBaseConfig, Selection, Units, list[float]], dict[str, torch.Tensor]]
+# (model, selection, units, shares) -> Ω, by name.
+Penalties = Callable[[PreTrainedModel, Selection, Units, list[float]], dict[str, torch.Tensor]]
 
 
 def cross_entropy_game(
@@ -41,7 +41,7 @@ def objective(
     selection: Selection,
     sparsity: float | None = None,
     game: Game = cross_entropy_game,
-    penalties: Penalties | None = None,
+    penalties: Penalties = lambda model, *selected: regularize(model.config, *selected),
 ) -> RationaleClassifierOutput:
     r"""
     min_{E,P} CE(P(z), y) + Ω(m), with Ω(m) = λ1 | mean(m) − s | + λ2 Σ_t | m_t − m_{t−1} | (Lei et al. 2016; Chang et
@@ -58,7 +58,7 @@ def objective(
     prediction, losses = game(model, inputs, selection)
     if losses:
         shares = model.shares(model.config.sparsity if sparsity is None else sparsity)
-        losses |= (penalties or regularize)(model.config, selection, inputs.units, shares)
+        losses |= penalties(model, selection, inputs.units, shares)
     return RationaleClassifierOutput(
         loss=sum(losses.values()) if losses else None,
         logits=prediction.logits,

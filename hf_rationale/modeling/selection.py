@@ -264,6 +264,27 @@ def through(loss: torch.Tensor, read: torch.Tensor, mask: torch.Tensor) -> torch
     return loss.detach() + (slope * (mask - mask.detach())).sum()
 
 
+def through_excess(
+    losses: torch.Tensor,
+    read: torch.Tensor,
+    mask: torch.Tensor,
+    others: torch.Tensor,
+    other_read: torch.Tensor,
+    other_mask: torch.Tensor,
+    margin: float = 0.0,
+) -> torch.Tensor:
+    r"""
+    The mean of max(0, losses − others + margin) with the parameters of both predictors fixed (see [`through`]).
+
+    Args:
+        losses, others (`torch.FloatTensor` of shape `(batch,)`): of two predictors.
+        read, mask, other_read, other_mask: the masks that they have read, and those of the player.
+    """
+    counts = (losses - others + margin > 0).detach()
+    excess = through((counts * losses).mean(), read, mask)
+    return excess + through((counts * (margin - others)).mean(), other_read, other_mask)
+
+
 # --- Budgets, decoding and calibration -------------------------------------------------------------------------------
 
 

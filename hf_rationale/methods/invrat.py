@@ -1,0 +1,86 @@
+"""INVRAT: rationales that predict equally well in all environments (Chang et al. 2020)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from ..modeling.objective import cross_entropy
+from ..modeling.outputs import Prediction, RationaleInputs, Selection
+from ..modeling.players import add_copy
+from ..modeling.selection import cut_off, through_excess
+from ..trainer import RationaleTrainer
+from ..training_args import RationaleTrainingArguments
+
+
+@dataclass
+class INVRATArguments(RationaleTrainingArguments):
+    r"""
+    [`RationaleTrainingArguments`] with the numbers of [`INVRATTrainer`].
+
+    Args:
+        invariance_weight (`float`, *optional*, defaults to 10.0): λ, weight of the difference of the two predictors.
+        num_environments (`int`, *optional*, defaults to 2): the number of environments.
+    """
+
+    invariance_weight: float = field(
+        default=10.0, metadata={"help": "INVRAT: weight of the difference of the two predictors."}
+    )
+    num_environments: int = field(default=2, metadata={"help": "INVRAT: the number of environments."})
+
+    def __post_init__(self):
+        self.check_weights("invariance_weight")
+        if self.num_environments < 2:
+            raise ValueError(f"num_environments must be at least 2, but is {self.num_environments}.")
+        super().__post_init__()
+
+
+class INVRATTrainer(RationaleTrainer):
+    r"""
+    A third player, the environment-aware predictor, reads the rationale and knows the environment e that the text
+    comes from. The extractor pays for what this knowledge adds, so that it selects what predicts equally well
+    everywhere:
+
+        extractor:       min_E CE(P(z), y) + λ max(0, CE(P(z), y) − CE(P_e(z, e), y)) + Ω(m)
+        predictor:       min_P CE(P(z), y)
+        aware predictor: min_{P_e} CE(P_e(sg(z), e), y)
+
+    In the term with λ both predictors are fixed. The environment is the column `environment` of the training set, a
+    number from 0. All players step at once, while the paper takes turns. The aware predictor starts as a copy of the
+    predictor with a fresh classifier, before which it adds a vector of the environment. (The paper adds the
+    environment to every word.)
+
+    Raises:
+        ValueError: if the training set has no column `environment`, or if the players share trained weights.
+    """
+
+    name = "invrat"
+    description = "INVRAT: the extractor selects what predicts equally well in all environments."
+    paper = "Chang et al., ICML 2020"
+    arguments_class = INVRATArguments
+    model_options = {"share_encoder": False}
+    columns = ("environment",)
+
+    def add_players(self, model: PreTrainedModel) -> None:
+        super().add_players(model)
+        add_copy(model, "aware_predictor", model.predictor)
+        hidden_size = model.predictor.classifier.in_features
+        model.add_training_module("environments", nn.Embedding(self.args.num_environments, hidden_size))
+
+    def game(
+        self, model: PreTrainedModel, inputs: RationaleInputs, selection: Selection
+    ) -> tuple[Prediction, dict[str, torch.Tensor]]:
+        prediction, losses = super().game(model, inputs, selection)
+        z = cut_off(selection.mask)
+        aware = model.predict(inputs, z, predictor=model.aware_predictor).representation
+        environment = model.environments(inputs.columns["environment"].long())
+        logits = model.aware_predictor.classifier(aware + environment)
+        agnostic, aware = (cross_entropy(one, inputs) for one in (prediction.logits, logits))
+        difference = through_excess(agnostic, selection.mask, selection.mask, aware, z, selection.mask)
+        return prediction, losses | {
+            "aware": aware.mean(),
+            "invariance": self.args.invariance_weight * difference,
+        }
