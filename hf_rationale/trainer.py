@@ -77,6 +77,7 @@ class RationaleTrainer(LengthGroupingTrainer):
     paper = "Lei et al., EMNLP 2016"
     arguments_class: type[RationaleTrainingArguments] = RationaleTrainingArguments
     model_options: dict[str, Any] = {}  # fields of the model's configuration that the method needs
+    replaces_game = False  # whether `game` does not call that of the method before it
     columns: tuple[str, ...] = ()  # further columns of the training set that the objective reads (`inputs.columns`)
 
     def __init__(

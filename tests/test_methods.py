@@ -475,7 +475,8 @@ def test_through_carries_a_loss_to_the_mask_alone():
 def test_composing_is_inheriting():
     trainer = compose(N2RTrainer, VERTrainer, A2ITrainer)
     assert issubclass(trainer, N2RTrainer | VERTrainer | A2ITrainer)
-    assert trainer.__mro__.index(N2RTrainer) < trainer.__mro__.index(VERTrainer) < trainer.__mro__.index(A2ITrainer)
+    # N2R replaces the game, so that the others add to it.
+    assert trainer.__mro__.index(VERTrainer) < trainer.__mro__.index(A2ITrainer) < trainer.__mro__.index(N2RTrainer)
     assert trainer.model_options == {"share_encoder": False}
     for part in (N2RTrainer, VERTrainer, A2ITrainer):
         assert part.description in trainer.description

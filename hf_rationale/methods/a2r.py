@@ -49,7 +49,7 @@ class A2RTrainer(RationaleTrainer):
     starts as a copy of the predictor with a fresh classifier. It is saved in checkpoints, but not in the model.
 
     Raises:
-        ValueError: if the players share trained weights.
+        ValueError: if the two players share one encoder.
     """
 
     name = "a2r"
@@ -57,6 +57,7 @@ class A2RTrainer(RationaleTrainer):
     paper = "Yu et al., NeurIPS 2021"
     arguments_class = A2RArguments
     model_options = {"share_encoder": False}
+    replaces_game = True
 
     def add_players(self, model: PreTrainedModel) -> None:
         super().add_players(model)

@@ -16,11 +16,13 @@ def compose(*methods: type[RationaleTrainer]) -> type[RationaleTrainer]:
     r"""
     One trainer for several methods: `compose(N2RTrainer, VERTrainer, A2ITrainer)` is what
     `class MyTrainer(N2RTrainer, VERTrainer, A2ITrainer)` would be. Its `arguments_class` has the fields of all of
-    them. If two methods change what the predictor reads (VER, NIR), the first one is applied first. RNP adds nothing,
-    because it is the base of all methods.
+    them. If two methods change what the predictor reads (VER, NIR), the first one is applied first. A method that
+    replaces the game (N2R, MCD, A2R) is what the others add to. RNP adds nothing, because it is the base of all
+    methods.
 
     Raises:
-        ValueError: if one method is the same as another or contains it, or if two need different models.
+        ValueError: if one method is the same as another or contains it, if two need different models, or if two
+            replace the game.
     """
     parts = [method for method in methods if method not in (RationaleTrainer, RNPTrainer)]
     for other, part in combinations(parts, 2):
@@ -28,6 +30,10 @@ def compose(*methods: type[RationaleTrainer]) -> type[RationaleTrainer]:
         if issubclass(part, other) or issubclass(other, part):
             raise ValueError(
                 f"{names}: one of them contains the other, so there is nothing to combine. Name only one."
+            )
+        if other.replaces_game and part.replaces_game:
+            raise ValueError(
+                f"{names} cannot be combined, because each says by itself what the players pay for the rationale."
             )
         for option in other.model_options.keys() & part.model_options.keys():
             if other.model_options[option] != part.model_options[option]:
@@ -39,7 +45,7 @@ def compose(*methods: type[RationaleTrainer]) -> type[RationaleTrainer]:
         return parts[0] if parts else RNPTrainer
     return type(
         "".join(part.__name__.removesuffix("Trainer") for part in parts) + "Trainer",
-        tuple(parts),
+        tuple(sorted(parts, key=lambda part: part.replaces_game)),
         {
             "__doc__": " and ".join(part.__name__ for part in parts) + " in one.",
             "name": "+".join(part.name for part in parts),

@@ -54,7 +54,7 @@ class DMRTrainer(RationaleTrainer):
     vanish.)
 
     Raises:
-        ValueError: if the players share trained weights.
+        ValueError: if the two players share one encoder.
     """
 
     name = "dmr"

@@ -52,7 +52,7 @@ class GRATTrainer(RationaleTrainer):
     checkpoints, but not in the model.
 
     Raises:
-        ValueError: if the players share trained weights.
+        ValueError: if the two players share one encoder.
     """
 
     name = "grat"

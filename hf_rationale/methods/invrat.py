@@ -54,7 +54,7 @@ class INVRATTrainer(RationaleTrainer):
     environment to every word.)
 
     Raises:
-        ValueError: if the training set has no column `environment`, or if the players share trained weights.
+        ValueError: if the training set has no column `environment`, or if the two players share one encoder.
     """
 
     name = "invrat"
@@ -79,7 +79,7 @@ class INVRATTrainer(RationaleTrainer):
         environment = model.environments(inputs.columns["environment"].long())
         logits = model.aware_predictor.classifier(aware + environment)
         agnostic, aware = (cross_entropy(one, inputs) for one in (prediction.logits, logits))
-        difference = through_excess(agnostic, selection.mask, selection.mask, aware, z, selection.mask)
+        difference = through_excess(agnostic, prediction.read, selection.mask, aware, z, selection.mask)
         return prediction, losses | {
             "aware": aware.mean(),
             "invariance": self.args.invariance_weight * difference,

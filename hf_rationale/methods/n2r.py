@@ -51,6 +51,7 @@ class N2RTrainer(RationaleTrainer):
     paper = "Liu et al., ICLR 2025"
     arguments_class = N2RArguments
     model_options = {"share_encoder": False}
+    replaces_game = True
 
     def prepare_model(self, model: PreTrainedModel) -> None:
         if not getattr(model.config, "share_encoder", False) and model.shared_weights:

@@ -50,7 +50,7 @@ class ThreePlayerTrainer(RationaleTrainer):
     starts as a copy of the predictor with a fresh classifier. It is saved in checkpoints, but not in the model.
 
     Raises:
-        ValueError: if the players share trained weights, which cannot be trained and fixed at once.
+        ValueError: if the two players share one encoder.
     """
 
     name = "3player"
@@ -72,7 +72,7 @@ class ThreePlayerTrainer(RationaleTrainer):
         logits = model.predict(inputs, read, predictor=model.complement_predictor).logits
         of_rationale, of_rest = cross_entropy(prediction.logits, inputs), cross_entropy(logits, inputs)
         control = through_excess(
-            of_rationale, selection.mask, selection.mask, of_rest, read, rest, self.args.complement_margin
+            of_rationale, prediction.read, selection.mask, of_rest, read, rest, self.args.complement_margin
         )
         return prediction, losses | {
             "complement": of_rest.mean(),

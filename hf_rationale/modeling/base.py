@@ -210,7 +210,7 @@ class RationalePreTrainedModel(PreTrainedModel):
                 positions, so this is for the full text only.
             predictor (*optional*): another module that predicts, for methods with a second predictor.
         """
-        return (predictor or self.predictor)(self.reader, inputs, mask, full_text)
+        return (predictor or self.predictor)(self.reader, inputs, mask, full_text)._replace(read=mask)
 
     @property
     def shared_weights(self) -> list[nn.Parameter]:

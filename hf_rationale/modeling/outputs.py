@@ -94,3 +94,4 @@ class Prediction(NamedTuple):
     representation: torch.Tensor  # (batch, hidden): Enc(z), the pooled states before the classifier
     hidden_states: tuple[torch.Tensor, ...] | None  # of every layer, if asked for
     attentions: tuple[torch.Tensor, ...] | None  # of every layer, if asked for
+    read: torch.Tensor | None = None  # (batch, positions): the mask that was read

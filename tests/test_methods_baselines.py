@@ -1,0 +1,309 @@
+"""What sets each of the baselines apart, by values and gradients computed by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from test_methods import a_batch, gradients
+from torch.nn import functional as F
+from training_common import fixed_noise, make_args, make_model, make_trainer, toy_reviews
+
+from hf_rationale import METHODS as REGISTERED
+from hf_rationale import HardKumaTrainer, compose
+from hf_rationale.methods.a2r import jensen_shannon
+from hf_rationale.methods.cr import one_selected_unit
+from hf_rationale.methods.dmr import central_moment_discrepancy
+from hf_rationale.methods.grat import attention
+from hf_rationale.methods.hardkuma import expected_changes
+from hf_rationale.methods.mcd import dependence
+from hf_rationale.modeling.objective import selected_share
+from hf_rationale.modeling.selection import KumaraswamySampler, grouped_units, single_units
+
+
+def step(tmp_path, method: str, backbone: str = "gru", **options):
+    """A trainer, its inputs, and the output of its objective with fixed noise."""
+    trainer = make_trainer(tmp_path, method, backbone, **options)
+    model = trainer.model.train()
+    inputs = model.prepare(**a_batch(trainer))
+    with fixed_noise():
+        return trainer, inputs, trainer.training_objective(model, inputs)
+
+
+def cross_entropies(model, inputs, mask, **predictor) -> torch.Tensor:
+    return F.cross_entropy(model.predict(inputs, mask, **predictor).logits, inputs.labels, reduction="none")
+
+
+# --- 3PLAYER ---------------------------------------------------------------------------------------------------------
+
+
+def test_3player_pays_for_what_the_complement_tells(tmp_path):
+    trainer, inputs, output = step(tmp_path, "3player", complement_weight=2.0)
+    model, mask = trainer.model, output.rationale_mask
+    complement = inputs.units.selectable.float() - mask
+    of_rationale = cross_entropies(model, inputs, mask)
+    of_rest = cross_entropies(model, inputs, complement, predictor=model.complement_predictor)
+    assert output.losses["complement"].item() == pytest.approx(of_rest.mean().item(), rel=1e-5)
+    excess = (of_rationale - of_rest + 0.2).clamp_min(0).mean()
+    assert excess > 0
+    assert output.losses["complement_control"].item() == pytest.approx(2 * excess.item(), rel=1e-5)
+
+
+def test_3player_moves_the_extractor_as_the_excess_does(tmp_path):
+    trainer, inputs, output = step(tmp_path, "3player")
+    model, weights = trainer.model, list(trainer.model.extractor.mask_predictor.parameters())
+    found = torch.autograd.grad(output.losses["complement_control"], weights, retain_graph=True)
+    with fixed_noise():
+        mask = model.select(inputs).mask
+    rest = cross_entropies(model, inputs, inputs.units.selectable.float() - mask, predictor=model.complement_predictor)
+    excess = (cross_entropies(model, inputs, mask) - rest + 0.2).clamp_min(0).mean()
+    for value, expected in zip(found, torch.autograd.grad(excess, weights), strict=True):
+        torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-7)
+
+
+# --- INVRAT ----------------------------------------------------------------------------------------------------------
+
+
+def test_invrat_pays_for_what_the_environment_adds(tmp_path):
+    trainer, inputs, output = step(tmp_path, "invrat", invariance_weight=3.0)
+    model, mask = trainer.model, output.rationale_mask
+    aware = model.aware_predictor
+    read = model.predict(inputs, mask, predictor=aware).representation
+    logits = aware.classifier(read + model.environments(inputs.columns["environment"]))
+    with_environment = F.cross_entropy(logits, inputs.labels, reduction="none")
+    without = cross_entropies(model, inputs, mask)
+    assert output.losses["aware"].item() == pytest.approx(with_environment.mean().item(), rel=1e-5)
+    difference = (without - with_environment).clamp_min(0).mean()
+    assert difference > 0
+    assert output.losses["invariance"].item() == pytest.approx(3 * difference.item(), rel=1e-5)
+
+
+def test_invrat_s_predictor_knows_no_environment(tmp_path):
+    one = gradients(trainer := make_trainer(tmp_path, "invrat"), a_batch(trainer))
+    other = a_batch(trainer)
+    other["columns"] = {"environment": 1 - other["columns"]["environment"]}
+    changed = gradients(trainer, other)
+    assert all(torch.equal(one[name], changed[name]) for name in one if name.startswith("predictor."))
+    assert not all(torch.equal(one[name], changed[name]) for name in one if name.startswith("extractor."))
+
+
+def test_invrat_needs_environments(tmp_path):
+    model, tokenizer = make_model("invrat")
+    with pytest.raises(ValueError, match=r"needs the columns \['environment'\]"):
+        REGISTERED["invrat"](
+            model=model,
+            args=make_args(tmp_path, "invrat"),
+            train_dataset=toy_reviews(8),
+            processing_class=tokenizer,
+        )
+
+
+# --- A2R -------------------------------------------------------------------------------------------------------------
+
+
+def test_a2r_s_extractor_hears_of_every_word(tmp_path):
+    """Also of those that are not selected, and of nothing by the selection itself."""
+    trainer, inputs, _ = step(tmp_path, "a2r")
+    model = trainer.model
+    with fixed_noise():
+        selection = model.select(inputs)
+    mask = selection.mask.detach().requires_grad_()
+    scores = selection.scores.detach().requires_grad_()
+    _, losses = trainer.game(model, inputs, selection._replace(masks=(mask,), probabilities=(scores,)))
+    sum(losses.values()).backward()
+    assert mask.grad is None
+    assert scores.grad[inputs.units.selectable & (mask == 0)].all()
+
+
+def test_the_jensen_shannon_divergence():
+    logits = torch.tensor([[2.0, -1.0], [0.0, 0.5]])
+    assert jensen_shannon(logits, logits).item() == pytest.approx(0, abs=1e-7)
+    certain = torch.tensor([[50.0, -50.0]])
+    assert jensen_shannon(certain, -certain).item() == pytest.approx(torch.tensor(2.0).log().item(), rel=1e-5)
+    assert jensen_shannon(logits, -logits) == jensen_shannon(-logits, logits)
+
+
+# --- DMR -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_discrepancy_sees_moments_beyond_the_mean():
+    noise = torch.randn(400, 3)
+    assert central_moment_discrepancy(noise, noise).item() < 1e-5
+    centered = noise - noise.mean(0)
+    assert central_moment_discrepancy(centered, 2 * centered) > 1
+    moved = central_moment_discrepancy(noise, noise + torch.tensor([3.0, 0.0, 4.0]))
+    assert moved.item() == pytest.approx(5, rel=1e-4)
+
+
+def test_dmr_s_teacher_reads_everything(tmp_path):
+    trainer, inputs, output = step(tmp_path, "dmr")
+    model, everything = trainer.model, inputs.units.selectable.float()
+    losses = cross_entropies(model, inputs, everything, predictor=model.teacher_predictor)
+    assert output.losses["teacher"].item() == pytest.approx(losses.mean().item(), rel=1e-5)
+
+
+# --- MGR -------------------------------------------------------------------------------------------------------------
+
+
+def test_mgr_trains_several_extractors_and_keeps_the_first(tmp_path):
+    trainer = make_trainer(tmp_path, "mgr", num_extractors=3)
+    first = trainer.model.extractor.mask_predictor.selector.weight
+    assert not torch.equal(trainer.model.extractor_2.mask_predictor.selector.weight, first)
+    trainer.train()
+    reads, predict = [], trainer.model.predict
+    trainer.model.predict = lambda inputs, mask, *rest: reads.append(mask) or predict(inputs, mask, *rest)
+    trainer.training_objective(trainer.model, trainer.model.prepare(**a_batch(trainer)))
+    assert len(reads) == 3 and not torch.equal(reads[0], reads[1])
+    del trainer.model.predict
+    trainer.save_model()
+    saved = type(trainer.model).from_pretrained(tmp_path)
+    assert torch.equal(saved.extractor.mask_predictor.selector.weight, first)
+    assert not hasattr(saved, "extractor_2")
+
+
+def rates(trainer) -> dict[str, float]:
+    """The learning rate of every player."""
+    optimizer = trainer.create_optimizer()
+    by_id = {id(weight): group["lr"] for group in optimizer.param_groups for weight in group["params"]}
+    return {name.split(".")[0]: by_id[id(w)] for name, w in trainer.model.named_parameters() if w.requires_grad}
+
+
+def test_mgr_s_players_have_rates_of_their_own(tmp_path):
+    found = rates(make_trainer(tmp_path, "mgr", num_extractors=3, learning_rate=0.3))
+    assert found == pytest.approx({"extractor": 0.3, "extractor_2": 0.6, "extractor_3": 0.9, "predictor": 0.1})
+
+
+# --- DR --------------------------------------------------------------------------------------------------------------
+
+
+def test_dr_s_predictor_learns_more_slowly(tmp_path):
+    assert rates(make_trainer(tmp_path, "dr", learning_rate=0.1)) == pytest.approx(
+        {"extractor": 0.1, "predictor": 0.1 * 0.3}
+    )
+    both = make_trainer(tmp_path, "mgr", num_extractors=2, learning_rate=0.1, scale_predictor_rate=True)
+    assert rates(both)["predictor"] == pytest.approx(0.1 * 0.3 / 2)
+
+
+# --- MCD -------------------------------------------------------------------------------------------------------------
+
+
+def test_mcd_s_extractor_sees_no_label(tmp_path):
+    trainer = make_trainer(tmp_path, "mcd")
+    batch = a_batch(trainer)
+    one, other = gradients(trainer, batch), gradients(trainer, {**batch, "labels": 1 - batch["labels"]})
+    assert all(torch.equal(one[name], other[name]) for name in one if name.startswith("extractor."))
+    assert any(one[name].any() for name in one if name.startswith("extractor."))
+
+
+def test_the_dependence_is_the_divergence_from_the_full_text():
+    full, rationale = torch.tensor([[1.0, -1.0], [0.0, 2.0]]), torch.tensor([[0.0, 0.0], [0.0, 2.0]])
+    p, q = full.softmax(-1), rationale.softmax(-1)
+    assert dependence(full, rationale).item() == pytest.approx((p * (p / q).log()).sum(1).mean().item(), rel=1e-5)
+    assert dependence(full, full).item() == pytest.approx(0, abs=1e-7)
+
+
+# --- CR --------------------------------------------------------------------------------------------------------------
+
+
+def test_cr_removes_one_selected_unit():
+    units = grouped_units(torch.tensor([[0, 0, 1, 2, 2, 3]] * 2), torch.ones(2, 6, dtype=torch.bool))
+    mask = torch.tensor([[1.0, 1, 0, 1, 1, 0], [0, 0, 0, 0, 0, 0]])
+    seen = {tuple(one_selected_unit(mask, units)[0].tolist()) for _ in range(40)}
+    assert seen == {(True, True, False, False, False, False), (False, False, False, True, True, False)}
+    assert not one_selected_unit(mask, units)[1].any()
+
+
+def test_cr_rewards_what_lowers_the_probability_when_it_is_removed(tmp_path):
+    trainer, inputs, output = step(tmp_path, "cr", necessity_weight=0.5)
+    model, mask = trainer.model, output.rationale_mask
+    with fixed_noise():
+        removed = one_selected_unit(mask, inputs.units)
+    chosen = inputs.labels.unsqueeze(1)
+    full, left = (model.predict(inputs, m).logits.softmax(-1).gather(1, chosen) for m in (mask, mask * ~removed))
+    expected = (1 + (full - left).clamp_min(0)).log().mean()
+    assert output.losses["necessity"].item() == pytest.approx(-0.5 * expected.item(), rel=1e-3)
+
+
+# --- G-RAT -----------------------------------------------------------------------------------------------------------
+
+
+def test_g_rat_guides_the_extractor_first_and_the_predictor_later(tmp_path):
+    trainer, inputs, start = step(tmp_path, "grat")
+    assert start.losses["guidance"] > 0 and start.losses["guide_match"] == 0
+    trainer.state.global_step = trainer.state.max_steps = 10
+    end = trainer.training_objective(trainer.model, inputs)
+    assert end.losses["guidance"] == 0 and end.losses["guide_match"] > 0
+
+
+def test_g_rat_s_attention_is_at_most_1_and_that_of_whole_units():
+    units = grouped_units(torch.tensor([[0, 0, 1, 2, 3, 3]]), torch.tensor([[True] * 5 + [False]]))
+    with fixed_noise():
+        q = attention(torch.tensor([[0.9, 0.9, 0.1, 0.5, 0.2, 0.2]]), units)
+    assert q[0, 0] == q[0, 1] and q[0, 5] == 0 and q[0, :5].min() > 0 and q.max() <= 1
+
+
+# --- HardKuma --------------------------------------------------------------------------------------------------------
+
+
+def test_hardkuma_s_penalties_are_the_means_over_samples():
+    logits, units = torch.randn(1, 8, 2) * 2, single_units(torch.ones(1, 8, dtype=torch.bool))
+    samples = torch.stack([KumaraswamySampler.sample(logits, units, 1.0) for _ in range(4000)]) > 0
+    p = KumaraswamySampler.probability(logits)
+    share = samples.float().mean()
+    assert selected_share(p, units).item() == pytest.approx(share.item(), abs=0.01)
+    changes = (samples[..., 1:] != samples[..., :-1]).float().sum(-1).mean() / 8
+    assert expected_changes(p, units).item() == pytest.approx(changes.item(), abs=0.01)
+
+
+@pytest.mark.parametrize("sparsity, direction", [(0.05, 1), (0.95, -1)])
+def test_hardkuma_s_multiplier_rises_while_too_much_is_selected(tmp_path, sparsity, direction):
+    trainer = make_trainer(tmp_path, "hardkuma", config={"sparsity": sparsity})
+    trainer.train()
+    assert direction * trainer.model.multiplier.log.item() > 0
+
+
+def test_hardkuma_needs_its_gates(tmp_path):
+    model, tokenizer = make_model("rnp")
+    with pytest.raises(ValueError, match="needs a model with sampler=kumaraswamy"):
+        HardKumaTrainer(model=model, args=make_args(tmp_path, "hardkuma"), processing_class=tokenizer)
+
+
+# --- Combining -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["n2r+3player", "invrat+a2r+ver", "3player+cr+mgr+a2i", "mcd+grat+dr"])
+def test_baselines_combine(tmp_path, name):
+    """Whatever the order: a method that replaces the game is what the others add to."""
+    classes = [REGISTERED[one] for one in name.split("+")]
+    for order in (classes, classes[::-1]):
+        method = compose(*order)
+        model, tokenizer = make_model()
+        dataset = toy_reviews(16).add_column("environment", [0, 1] * 8)
+        options = vars(make_args(tmp_path))
+        args = method.arguments_class(
+            str(tmp_path),
+            **{key: options[key] for key in ("use_cpu", "disable_tqdm", "load_best_model_at_end", "logging_steps")},
+            report_to="none",
+            eval_strategy="no",
+            save_strategy="no",
+            num_train_epochs=1,
+        )
+        trainer = method(model=model, args=args, train_dataset=dataset, processing_class=tokenizer)
+        trainer.train()
+        logged = trainer.state.log_history[0]
+        components = {
+            "3player": "complement_control",
+            "n2r": "norm",
+            "invrat": "invariance",
+            "a2r": "divergence",
+            "cr": "necessity",
+            "mgr": "cross_entropy_2",
+            "a2i": "attack",
+            "mcd": "dependence",
+            "grat": "guidance",
+        }
+        assert {components[one] for one in name.split("+") if one in components} <= set(logged)
+
+
+def test_two_games_cannot_be_combined():
+    with pytest.raises(ValueError, match="A2RTrainer and MCDTrainer cannot be combined, because each says by itself"):
+        compose(REGISTERED["a2r"], REGISTERED["mcd"])
