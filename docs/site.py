@@ -47,6 +47,11 @@ def on_files(files: Files, config) -> Files:
     return files
 
 
+def on_page_content(html: str, page: Page, **kwargs) -> str:
+    """Docstrings name things as [`X`], which is not markdown."""
+    return re.sub(r"\[<code>~?([\w.]+)</code>\]", r"<code>\1</code>", html)
+
+
 def on_page_markdown(markdown: str, page: Page, **kwargs) -> str:
     """Let the links of a page point to places in the site."""
     path = repository_path(page.file.src_uri)

@@ -173,7 +173,7 @@ class _Subject:
             "texts": len(self.dataset),
             "texts with marked rationales": len(self.marked),
             "decoding": config.decoding,
-            "threshold": config.rationale_threshold,
+            "threshold": round(config.rationale_threshold, 4),
             "units": self.level or getattr(config, "selection_level", "position"),
             "max length": self.options["max_length"] or "no limit",
             "hf_rationale": __version__,

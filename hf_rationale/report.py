@@ -18,7 +18,7 @@ from .model_card import show_interval
 
 # The diagnostics with a figure: the class of their section, and the caption of the figure.
 FIGURES = {
-    "gold_replacement": (GoldReplacement, "The predictor as gold words give way to random ones (N2R, figure 3)"),
+    "gold_replacement": (GoldReplacement, "The predictor as random words are replaced by gold words (N2R, figure 3)"),
     "gold_against_selected": (GoldAgainstSelected, "The predictor on selected and on gold words (VER, figure 3)"),
     "lipschitz": (Lipschitz, "How steep the predictor is at each rationale (VER, figure 4)"),
     "failure_rate": (FailureRate, "Right decisions from meaningless words (PLMR, table 2)"),
@@ -28,14 +28,16 @@ FIGURES = {
 NOT_MEASURED = "not measured"  # the only key of a section that could not be measured; its value is the reason
 _PARTS = ("precision", "recall", "f1")
 _CSS = """
-body { margin: 2rem auto; max-width: 62rem; padding: 0 1rem; font: 1rem/1.5 system-ui, sans-serif; color: #1c1917;
-  background: #fff; }
+:root { color-scheme: light dark; --text: #1c1917; --back: #fff; --line: #e4e1da; --faint: #57534e; }
+@media (prefers-color-scheme: dark) { :root { --text: #e7e5e4; --back: #1c1917; --line: #44403c; --faint: #a8a29e; } }
+body { margin: 2rem auto; max-width: 62rem; padding: 0 1rem; font: 1rem/1.5 system-ui, sans-serif; color: var(--text);
+  background: var(--back); }
 table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
-th, td { padding: .2rem .9rem .2rem 0; text-align: left; border-bottom: 1px solid #e4e1da; }
-td + td { text-align: right; }
+th, td { padding: .2rem .9rem .2rem 0; text-align: left; border-bottom: 1px solid var(--line); }
+td + td, th + th { text-align: right; }
 figure { margin: 2rem 0; }
-figcaption { color: #57534e; }
-svg { max-width: 100%; height: auto; }
+figcaption { color: var(--faint); }
+svg { max-width: 100%; height: auto; background: #fff; }
 """
 
 

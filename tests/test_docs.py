@@ -42,6 +42,17 @@ def test_what_is_registered_appears_by_itself(monkeypatch):
     assert "| `newbert` | yes | no | `attention` |" in tables.encoders_table()
 
 
+def test_every_method_has_an_entry_and_a_reference():
+    index, baselines, citation = (
+        (REPOSITORY / name).read_text(encoding="utf-8")
+        for name in ("paper_index.md", "docs/baselines.md", "CITATION.cff")
+    )
+    for trainer in METHODS.values():
+        title, _, _ = trainer.description.partition(":")
+        assert f"\n## {title}\n" in index + baselines
+        assert f'notes: "{title.removesuffix("+MMI")}"' in citation
+
+
 def test_every_table_has_a_place():
     text = "".join(page.read_text(encoding="utf-8") for page in tables.pages())
     assert all(f"<!-- {name}:begin -->" in text for name in tables.TABLES)
@@ -168,7 +179,7 @@ def test_commands_name_options_that_exist(page):
 def test_the_site_builds_and_its_links_resolve(tmp_path):
     """mkdocs is strict: a link to a page or an anchor that is not there is an error."""
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
     done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "RationaleTrainer" in (tmp_path / "site" / "api" / "index.html").read_text(encoding="utf-8")

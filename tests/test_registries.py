@@ -20,6 +20,7 @@ def test_a_corpus_appears_in_the_loader_the_command_line_and_the_documents(monke
         license="CC BY 4.0",
         example="it is new",
         files="`new.txt`",
+        source="somewhere",
         marked="test",
     )
     monkeypatch.setitem(CORPORA, "new", corpus)
@@ -27,7 +28,7 @@ def test_a_corpus_appears_in_the_loader_the_command_line_and_the_documents(monke
     assert loaded["train"].info.dataset_name == "new" and loaded["test"].info.description == "Something new."
     with pytest.raises(ValueError, match="new has no aspects"):
         load_rationale_dataset("new", aspect="aroma")
-    assert "| `new` | `new.txt` | test |" in corpora_table()
+    assert "| `new` | `new.txt` | somewhere | test |" in corpora_table()
     with pytest.raises(SystemExit):
         cli.main(["evaluate", "--help"])
     assert "aspect_reviews,new" in capsys.readouterr().out.replace("\n", "").replace(" ", "")

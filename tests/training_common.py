@@ -33,6 +33,7 @@ from hf_rationale import (
     GruConfig,
     GruModel,
     HardKumaTrainer,
+    InterRATTrainer,
     INVRATTrainer,
     MCDTrainer,
     MGRTrainer,
@@ -302,6 +303,7 @@ METHODS = {
         MCDTrainer,
         {"cross_entropy": {"predictor"}, "dependence": {"extractor"}, "full_text": {"predictor"}},
     ),
+    "inter_rat": Method(InterRATTrainer, config={"backdoor_adjustment": True}),
     "cr": Method(CRTrainer, {"necessity": {"extractor", "predictor"}}),
     "grat": Method(
         GRATTrainer,

@@ -33,9 +33,9 @@ def load(model: str):
 def explain(text: str, query: str, share: float, level: str, *models: str | None):
     """For each model its highlighted text and its labels, and a file with all answers."""
     if not text.strip():
-        raise gr.Error("Type a text.")
+        raise gr.Error("Type a text.", print_exception=False)
     if len(text) > MAX_TEXT:
-        raise gr.Error(f"The text has {len(text):,} characters. This demo reads {MAX_TEXT:,}.")
+        raise gr.Error(f"The text has {len(text):,} characters. This demo reads {MAX_TEXT:,}.", print_exception=False)
     options = {"rationale_ratio": share} | ({} if level == LEVELS[0] else {"rationale_level": level})
     inputs = {"text": query, "text_pair": text} if query.strip() else text
     outputs, answers = [], {}
@@ -46,7 +46,7 @@ def explain(text: str, query: str, share: float, level: str, *models: str | None
         try:
             ranked = load(model)(inputs, top_k=None, **options)
         except ValueError as error:
-            raise gr.Error(f"{model}: {error}") from None
+            raise gr.Error(f"{model}: {error}", print_exception=False) from None
         pieces = [(piece, None if score is None else "selected") for piece, score in highlighted_text(inputs, ranked)]
         outputs += [pieces, {one["label"]: one["score"] for one in ranked}]
         answers[model] = ranked[0]
@@ -70,7 +70,9 @@ with gr.Blocks(title="hf_rationale") as demo:
         for number, default in enumerate((MODELS[0], None)):
             with gr.Column():
                 choices.append(gr.Dropdown(MODELS, value=default, label=f"Model {number + 1}"))
-                outputs.append(gr.HighlightedText(label="Rationale", color_map={"selected": "orange"}))
+                outputs.append(
+                    gr.HighlightedText(label="Rationale", color_map={"selected": "orange"}, show_inline_category=False)
+                )
                 outputs.append(gr.Label(label="Labels"))
     outputs.append(gr.File(label="Download"))
     button.click(explain, [text, query, share, level, *choices], outputs)

@@ -81,8 +81,10 @@ def load_rationale_dataset(
 
 def corpora_table() -> str:
     """The corpora as a table in Markdown, for the documents."""
-    lines = ["| name | files | splits that people marked |", "|---|---|---|"]
-    lines += [f"| `{corpus.name}` | {corpus.files} | {corpus.marked} |" for corpus in CORPORA.values()]
+    lines = ["| name | files | from | splits that people marked |", "|---|---|---|---|"]
+    lines += [
+        f"| `{corpus.name}` | {corpus.files} | {corpus.source} | {corpus.marked} |" for corpus in CORPORA.values()
+    ]
     return "\n".join(lines)
 
 

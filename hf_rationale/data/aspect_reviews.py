@@ -246,6 +246,7 @@ ASPECT_REVIEWS = Corpus(
     "not human language. They only show whether a method finds words that are known to decide the label.",
     license="Apache 2.0, as hf_rationale",
     example="the aroma is rotten and stale . the head is gorgeous , and the mouthfeel seems smooth .",
+    source="this package",
     files="none: the reviews are generated, and the gold rationales are exact",
     marked="all",
 )

@@ -171,6 +171,7 @@ BEER = Corpus(
     "what is said of each aspect. Nearly all of it is positive, so look at the balanced accuracy.",
     license="none is stated in the files",
     example="Pours a hazy copper with a thin white head that is gone at once . Smells of wet cardboard .",
+    source="<http://people.csail.mit.edu/taolei/beer/> (the reviews were taken down there; ask their authors)",
     files='`reviews.aspectN.{train,heldout}.txt[.gz]` (with `variant="260k"` `reviews.260k.*`; Lei et al. 2016) and '
     "`annotations.json` (McAuley et al. 2012)",
     marked="test",

@@ -355,6 +355,7 @@ def _corpus(name: str, description: str, example: str | dict[str, str], license:
         description=description,
         license=license,
         example=example,
+        source=f"<https://www.eraserbenchmark.com/zipped/{name}.tar.gz>",
         files="the folder or `.tar.gz` of the ERASER benchmark (DeYoung et al. 2020)",
         marked="all",
         instances=partial(eraser_instances, name),

@@ -111,6 +111,7 @@ HOTEL = Corpus(
     "people marked the words on the aspect.",
     license="none is stated in the files",
     example="The room was spotless and the bed was soft , but breakfast was cold and the street was loud .",
+    source="<https://people.csail.mit.edu/yujia/files/r2a/data.zip>",
     files="`hotel_{Aspect}.{train,dev}` and `annotations/hotel_{Aspect}.train` (Bao et al. 2018)",
     marked="test",
 )

@@ -137,6 +137,7 @@ TWEETS = Corpus(
     "that carries the sentiment. The splits are random.",
     license="CC BY 4.0, as the competition's page says",
     example="my train is late again , worst morning ever",
+    source="<https://www.kaggle.com/c/tweet-sentiment-extraction>",
     files="`train.csv` of Tweet Sentiment Extraction (Kaggle 2020)",
     marked="all",
 )

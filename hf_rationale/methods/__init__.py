@@ -10,6 +10,7 @@ from .dr import DRArguments, DRTrainer
 from .fr import FRTrainer
 from .grat import GRATArguments, GRATTrainer
 from .hardkuma import HardKumaArguments, HardKumaTrainer
+from .inter_rat import InterRATTrainer
 from .invrat import INVRATArguments, INVRATTrainer
 from .mcd import MCDArguments, MCDTrainer
 from .mgr import MGRArguments, MGRTrainer
@@ -41,6 +42,7 @@ METHODS: dict[str, type[RationaleTrainer]] = {
         MGRTrainer,
         DRTrainer,
         MCDTrainer,
+        InterRATTrainer,
         CRTrainer,
         GRATTrainer,
     )
@@ -64,6 +66,7 @@ __all__ = [
     "HardKumaTrainer",
     "INVRATArguments",
     "INVRATTrainer",
+    "InterRATTrainer",
     "MCDArguments",
     "MCDTrainer",
     "MGRArguments",

@@ -49,6 +49,9 @@ class RationaleBaseConfig(PreTrainedConfig):
             stretched and rectified Kumaraswamy distribution, whose gates can lie between 0 and 1).
         temperature (`float`, *optional*, defaults to 1.0):
             Temperature of the Gumbel-softmax. The Kumaraswamy sampler does not use it.
+        backdoor_adjustment (`bool`, *optional*, defaults to `False`):
+            Whether the heads of both players also read a learned dictionary of confounders, one for each class
+            (Inter_RAT).
         decoding (`str`, *optional*, defaults to `"budget"`):
             What is selected at evaluation: `"budget"` takes the best units of each input, up to the share `sparsity`.
             `"threshold"` takes the units whose score reaches `rationale_threshold`, so that the share may differ from
@@ -76,6 +79,7 @@ class RationaleBaseConfig(PreTrainedConfig):
     pooling: str | None = None
     sampler: str = "gumbel"
     temperature: float | int = 1.0
+    backdoor_adjustment: bool = False
     decoding: str = "budget"
     rationale_top_k: int | None = None
     rationale_threshold: float | int = 0.5

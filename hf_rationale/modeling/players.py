@@ -19,7 +19,7 @@ class MaskPredictor(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(hidden_size)
         self.dropout = nn.Dropout(config.classifier_dropout)
-        self.selector = nn.Linear(hidden_size, 2)
+        self.selector = make_head(config, hidden_size, 2)
 
     def forward(self, hidden: torch.Tensor, units: Units) -> torch.Tensor:
         """Logits (batch, positions, 2) of states (batch, positions, hidden), equal within a part of a unit."""
@@ -29,6 +29,38 @@ class MaskPredictor(nn.Module):
     def reset_parameters(self):
         self.norm.reset_parameters()
         self.selector.reset_parameters()
+
+
+def make_head(config: RationaleBaseConfig, hidden_size: int, outputs: int) -> nn.Module:
+    """A linear layer, or one with a backdoor adjustment if the configuration says so."""
+    if config.backdoor_adjustment:
+        return BackdoorLinear(config.num_labels, hidden_size, outputs)
+    return nn.Linear(hidden_size, outputs)
+
+
+class BackdoorLinear(nn.Module):
+    r"""
+    A linear layer that also reads what a dictionary of confounders c_k says of its input h (Inter_RAT, Yue et al.
+    2023):
+
+        Linear([h ; Σ_k P(c_k) a_k c_k]),    a = softmax_k(h · c_k),    P(c_k) = 1/K
+    """
+
+    def __init__(self, confounders: int, hidden_size: int, outputs: int):
+        super().__init__()
+        self.in_features = hidden_size
+        self.confounders = nn.Embedding(confounders, hidden_size)
+        self.linear = nn.Linear(2 * hidden_size, outputs)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Outputs (…, outputs) of states (…, hidden)."""
+        dictionary = self.confounders.weight
+        weights = (hidden @ dictionary.T).softmax(-1) / len(dictionary)
+        return self.linear(torch.cat([hidden, weights @ dictionary], dim=-1))
+
+    def reset_parameters(self):
+        self.confounders.reset_parameters()
+        self.linear.reset_parameters()
 
 
 def add_copy(model: PreTrainedModel, name: str, player: nn.Module) -> None:

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from ..encoders.modeling_gru import run_both_ways
 from ..modeling.base import RationalePreTrainedModel, is_readable
 from ..modeling.outputs import Prediction, RationaleClassifierOutput, RationaleInputs
-from ..modeling.players import MaskPredictor, pool
+from ..modeling.players import MaskPredictor, make_head, pool
 from ..modeling.selection import Marks, single_units
 from ..text.base import check_tokenizer
 from ..text.encoders import build_encoder, count_positions, load_encoder, load_weights
@@ -67,7 +67,7 @@ class SentencePredictor(nn.Module):
         super().__init__()
         self.encoder, self.pooling = layer, config.pooling
         self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.classifier = make_head(config, config.hidden_size, config.num_labels)
 
     def forward(
         self, reader: SentenceLayer, inputs: RationaleInputs, mask: torch.Tensor, full_text=None

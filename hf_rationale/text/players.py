@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from ..modeling.configuration import RationaleBaseConfig
 from ..modeling.outputs import Prediction, RationaleInputs
-from ..modeling.players import MaskPredictor, pool
+from ..modeling.players import MaskPredictor, make_head, pool
 from .configuration_plmr import PlmrConfig
 from .encoders import count_positions
 from .windows import read
@@ -70,7 +70,7 @@ class Predictor(nn.Module):
         self.masking, self.pooling = config.masking, config.pooling
         self.encoder = encoder
         self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.classifier = make_head(config, config.hidden_size, config.num_labels)
 
     def forward(
         self,

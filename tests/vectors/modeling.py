@@ -5,7 +5,7 @@ from torch import nn
 
 from hf_rationale.modeling.base import RationalePreTrainedModel
 from hf_rationale.modeling.outputs import Prediction, RationaleInputs
-from hf_rationale.modeling.players import MaskPredictor, pool
+from hf_rationale.modeling.players import MaskPredictor, make_head, pool
 from hf_rationale.modeling.selection import marks_of_positions, single_units
 
 from .configuration import VectorsConfig
@@ -49,7 +49,7 @@ class SetPredictor(nn.Module):
         self.encoder, self.pooling = encoder, config.pooling
         self.__dict__["embedding"] = embedding  # it belongs to the extractor
         self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.classifier = make_head(config, config.hidden_size, config.num_labels)
 
     def forward(self, reader: SetLayer, inputs: RationaleInputs, mask: torch.Tensor, full_text=None) -> Prediction:
         vectors = self.embedding(inputs.features["inputs"]) if full_text is None else full_text
