@@ -17,6 +17,7 @@ from hf_rationale.methods.grat import attention
 from hf_rationale.methods.hardkuma import expected_changes
 from hf_rationale.methods.mcd import dependence
 from hf_rationale.modeling.objective import selected_share
+from hf_rationale.modeling.players import span_logits
 from hf_rationale.modeling.selection import KumaraswamySampler, grouped_units, single_units
 
 
@@ -265,6 +266,34 @@ def test_hardkuma_needs_its_gates(tmp_path):
     model, tokenizer = make_model("rnp")
     with pytest.raises(ValueError, match="needs a model with sampler=kumaraswamy"):
         HardKumaTrainer(model=model, args=make_args(tmp_path, "hardkuma"), processing_class=tokenizer)
+
+
+# --- RTP -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_weight_lifts_its_neighbours_as_far_as_they_are_wide():
+    selectable = torch.ones(1, 40, dtype=torch.bool)
+    selectable[0, 22] = False
+    outputs = torch.zeros(1, 40, 2)
+    outputs[0, 20, 1] = 2.0  # one weight
+    outputs[0, 21:, 0] = 2.0  # those to its right are wide
+    odds = span_logits(outputs, selectable).diff(dim=-1)[0, :, 0]
+    assert odds[20].item() == pytest.approx(2)
+    assert odds[17].item() == pytest.approx(2 * torch.tensor(-9 / 3).exp().item())
+    assert odds[23] > odds[17] > odds[10] and odds[4] == odds[36] == 0
+    outputs[0, 22, 1] = 5.0  # cannot be selected, so that it has no weight
+    assert torch.equal(span_logits(outputs, selectable).diff(dim=-1)[0, :, 0], odds)
+
+
+def test_rtp_judges_what_is_kept_and_what_is_left(tmp_path):
+    trainer, inputs, output = step(tmp_path, "rtp", judge_weight=2.0)
+    model, p = trainer.model, output.rationale_scores
+    kept = cross_entropies(model, inputs, p).mean()
+    assert output.losses["sufficiency"].item() == pytest.approx(2 * kept.item(), rel=1e-5)
+    left = model.predict(inputs, inputs.units.selectable.float() - p).logits.softmax(-1)
+    excess = (left.gather(1, inputs.labels.unsqueeze(1)) - 0.5).clamp_min(0).mean()
+    assert excess > 0
+    assert output.losses["comprehensiveness"].item() == pytest.approx(2 * excess.item(), rel=1e-5)
 
 
 # --- Combining -------------------------------------------------------------------------------------------------------

@@ -46,6 +46,7 @@ from hf_rationale import (
     RationaleTrainer,
     RationaleTrainingArguments,
     RNPTrainer,
+    RTPTrainer,
     SentenceRationaleForSequenceClassification,
     ThreePlayerTrainer,
     VERTrainer,
@@ -312,6 +313,17 @@ METHODS = {
             "guidance": {"extractor"},
             "guide_match": {"extractor", "predictor"},
         },
+    ),
+    "rtp": Method(
+        RTPTrainer,
+        {
+            "cross_entropy": {"predictor"},
+            "sufficiency": {"extractor"},
+            "comprehensiveness": {"extractor"},
+            "full_text": {"predictor"},
+        },
+        config={"mask_head": "spans"},
+        args={"learning_rate": 0.002},  # neighbours add up, so that the gradients are large
     ),
     "plmr": Method(PLMRTrainer),
     "plmr+n2r+ver+a2i": Method(compose(PLMRTrainer, N2RTrainer, VERTrainer, A2ITrainer), SEPARATE | ATTACK),

@@ -18,6 +18,7 @@ from .n2r import N2RArguments, N2RMMITrainer, N2RTrainer
 from .nir import NIRArguments, NIRTrainer
 from .plmr import PLMRArguments, PLMRTrainer
 from .rnp import RNPTrainer
+from .rtp import RTPArguments, RTPTrainer
 from .three_player import ThreePlayerArguments, ThreePlayerTrainer
 from .ver import VERArguments, VERTrainer
 
@@ -45,6 +46,7 @@ METHODS: dict[str, type[RationaleTrainer]] = {
         InterRATTrainer,
         CRTrainer,
         GRATTrainer,
+        RTPTrainer,
     )
 }
 
@@ -79,6 +81,8 @@ __all__ = [
     "PLMRArguments",
     "PLMRTrainer",
     "RNPTrainer",
+    "RTPArguments",
+    "RTPTrainer",
     "ThreePlayerArguments",
     "ThreePlayerTrainer",
     "VERArguments",

@@ -49,6 +49,9 @@ class RationaleBaseConfig(PreTrainedConfig):
             stretched and rectified Kumaraswamy distribution, whose gates can lie between 0 and 1).
         temperature (`float`, *optional*, defaults to 1.0):
             Temperature of the Gumbel-softmax. The Kumaraswamy sampler does not use it.
+        mask_head (`str`, *optional*, defaults to `"positions"`):
+            What the extractor's head says of each position: `"positions"` whether it is selected, or `"spans"` a
+            weight and a width, from which neighbours get similar scores (RTP).
         backdoor_adjustment (`bool`, *optional*, defaults to `False`):
             Whether the heads of both players also read a learned dictionary of confounders, one for each class
             (Inter_RAT).
@@ -79,6 +82,7 @@ class RationaleBaseConfig(PreTrainedConfig):
     pooling: str | None = None
     sampler: str = "gumbel"
     temperature: float | int = 1.0
+    mask_head: str = "positions"
     backdoor_adjustment: bool = False
     decoding: str = "budget"
     rationale_top_k: int | None = None
@@ -135,6 +139,7 @@ class RationaleBaseConfig(PreTrainedConfig):
             sparsity_level=("example", "batch", "unit"),
             pooling=(None, "mean", "max", "cls"),
             sampler=tuple(SAMPLERS),
+            mask_head=("positions", "spans"),
             decoding=("budget", "threshold", "top_k"),
             problem_type=(None, "single_label_classification"),
         )

@@ -6,6 +6,7 @@ import copy
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from .configuration import RationaleBaseConfig
@@ -20,15 +21,44 @@ class MaskPredictor(nn.Module):
         self.norm = nn.LayerNorm(hidden_size)
         self.dropout = nn.Dropout(config.classifier_dropout)
         self.selector = make_head(config, hidden_size, 2)
+        self.spans = config.mask_head == "spans"
 
     def forward(self, hidden: torch.Tensor, units: Units) -> torch.Tensor:
         """Logits (batch, positions, 2) of states (batch, positions, hidden), equal within a part of a unit."""
         # In float32, because padding is a part as well: the sum over a long one would overflow in float16.
-        return mean_over_parts(self.selector(self.dropout(self.norm(hidden))).float(), units)
+        outputs = mean_over_parts(self.selector(self.dropout(self.norm(hidden))).float(), units)
+        return mean_over_parts(span_logits(outputs, units.selectable), units) if self.spans else outputs
 
     def reset_parameters(self):
         self.norm.reset_parameters()
         self.selector.reset_parameters()
+
+
+REACH = 15  # positions to each side that a weight reaches; the width starts near 3
+
+
+def span_logits(outputs: torch.Tensor, selectable: torch.BoolTensor) -> torch.Tensor:
+    r"""
+    Logits of leaving out and of selecting that are smooth over neighbours: position i has the log-odds
+
+        Σ_j w_j exp(−(i − j)² / s_i)
+
+    with a weight w and a width s for each position (RTP, Brinner and Zarrieß 2024), over the positions that can be
+    selected and are at most 15 away.
+
+    Args:
+        outputs (`torch.FloatTensor` of shape `(batch, positions, 2)`): log(s / 3) and w.
+        selectable (`torch.BoolTensor` of shape `(batch, positions)`): what has a weight.
+
+    Returns:
+        `torch.FloatTensor` of shape `(batch, positions, 2)`.
+    """
+    log_width, weight = outputs.unbind(-1)
+    width = 3 * log_width.clamp(-5, 5).exp()
+    near = F.pad(weight * selectable, (REACH, REACH)).unfold(1, 2 * REACH + 1, 1)  # (batch, positions, neighbours)
+    squares = torch.arange(-REACH, REACH + 1, device=outputs.device).square()
+    odds = (near * (-squares / width.unsqueeze(-1)).exp()).sum(-1)
+    return torch.stack([-odds / 2, odds / 2], dim=-1)
 
 
 def make_head(config: RationaleBaseConfig, hidden_size: int, outputs: int) -> nn.Module:
