@@ -89,7 +89,7 @@ def classify(
     if isinstance(model, RationalePreTrainedModel):
         return read_rationales(model, dataset, tokenizer, batch_size=batch_size, max_length=max_length).probabilities
     texts = [" ".join(words) for words in dataset["tokens"]]
-    return _classify_plainly(model, texts, _queries(dataset), tokenizer, batch_size, max_length)
+    return classify_texts(model, texts, _queries(dataset), tokenizer, batch_size, max_length)
 
 
 def _with_masks(model, dataset, tokenizer, scores, ratios, batch_size, max_length) -> np.ndarray:
@@ -129,7 +129,7 @@ def _with_deletions(model, dataset, tokenizer, scores, ratios, batch_size, max_l
     queries, variants = _queries(dataset), 1 + 2 * len(ratios)
     flat = [text for variant in texts for text in variant]
     queries = None if queries is None else [query for query in queries for _ in range(variants)]
-    probabilities = _classify_plainly(model, flat, queries, tokenizer, batch_size, max_length)
+    probabilities = classify_texts(model, flat, queries, tokenizer, batch_size, max_length)
     return probabilities.reshape(len(texts), variants, -1).swapaxes(0, 1)
 
 
@@ -144,7 +144,7 @@ def _queries(dataset: Dataset) -> list[str] | None:
 
 
 @torch.no_grad()
-def _classify_plainly(
+def classify_texts(
     model: PreTrainedModel,
     texts: list[str],
     queries: list[str] | None,
@@ -152,6 +152,7 @@ def _classify_plainly(
     batch_size: int,
     max_length: int | None,
 ) -> np.ndarray:
+    """The probabilities (texts, labels) of a plain classifier of `texts`, or of pairs with `queries`."""
     if model.config.num_labels < 2:
         raise ValueError("The model has only one label, whose probability is always 1, so nothing can be measured.")
     tokenizer = copy.deepcopy(tokenizer)  # a call changes its settings for truncation and padding

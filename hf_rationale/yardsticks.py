@@ -125,7 +125,7 @@ def yardsticks(
     found, accuracy = _find(dataset, texts, train_dataset, validation_dataset, keywords, seed)
     results: dict[str, dict[str, float]] = {}
     for level in levels:
-        units, suffix = _units(dataset, level), level if top_k is None else f"{level}_{top_k}"
+        units, suffix = dataset_units(dataset, level), level if top_k is None else f"{level}_{top_k}"
         similar = _find_similar(dataset, texts, units, level, keywords, encode, found)
         for name, yardstick in (found | similar).items():
             results[f"{name}_{suffix}"] = _scores(yardstick.select(texts, units, sparsity, top_k), rationales)
@@ -167,7 +167,7 @@ def weak_marks(
     name, _, level = yardstick.rpartition("_")
     keywords, texts, labelled = list(keywords), bare_texts(dataset), dataset if name == "linear" else None
     found, _ = _find(dataset, texts, labelled, validation_dataset, keywords, seed=0)
-    units = _units(dataset, level) if level in LEVELS[1:] else []
+    units = dataset_units(dataset, level) if level in LEVELS[1:] else []
     if name in ("similarity", "hybrid"):
         found |= _find_similar(dataset, texts, units, level, keywords, encode, found)
     if name not in found or not units:
@@ -211,7 +211,7 @@ def _find(
         if "label" in dataset.column_names:
             accuracy = float((predicted == np.array(dataset["label"])).mean())
     if "query" in dataset.column_names:
-        scores = overlap_scores(texts, dataset["query"], _units(dataset, "sentence"))
+        scores = overlap_scores(texts, dataset["query"], dataset_units(dataset, "sentence"))
         found["overlap"] = Yardstick(scores, summed_once)
     if keywords := {bare(word) for word in keywords}:
         found["keywords"] = Yardstick([nearness(words, keywords) for words in texts], largest)
@@ -244,7 +244,7 @@ def _find_similar(
     return similar
 
 
-def _units(dataset: Dataset, level: str) -> list[Sequence[int]]:
+def dataset_units(dataset: Dataset, level: str) -> list[Sequence[int]]:
     """The number of the unit of every word of every text."""
     known = dataset["sentence_ids"] if "sentence_ids" in dataset.column_names else [None] * len(dataset)
     return [units_of_words(words, level, ids) for words, ids in zip(dataset["tokens"], known, strict=True)]
