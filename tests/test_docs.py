@@ -125,6 +125,8 @@ def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch, request):
     code = "\n".join(re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL))
     code = code.replace("n_train=1000", "n_train=60, n_validation=20, n_test=20")
     code = code.replace("glove.6B.100d.txt.gz", "glove.6B.100d.txt")
+    if "posthoc" in code:
+        pytest.importorskip("captum")
     if "onnx" in code:
         pytest.importorskip("onnxruntime")
     if '"data/' in code:

@@ -18,6 +18,7 @@ LAYERS = (
     ("sentences",),
     ("training_args", "reading", "visualization", "yardsticks"),
     ("model_card", "faithfulness", "trainer_checks", "explain", "extract", "convert", "onnx_export"),
+    ("posthoc",),
     ("trainer",),
     ("methods",),
     ("diagnostics",),

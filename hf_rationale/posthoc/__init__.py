@@ -118,18 +118,20 @@ def results(
     **options,
 ) -> list[dict[str, Any]]:
     """What the pipeline would return for each text (its words joined by blanks), for pages and metrics: the label of
-    the full text, its probability, and the selected spans with their mean scores. `options` are those of
+    the full text, its probability, and the selected spans with the means of their scores. Scores are divided by the
+    largest of the text, and what speaks against the label has 0. `options` are those of
     [`~faithfulness.classify`]."""
     probabilities = classify(model, dataset, tokenizer, **options)
     found = []
     for words, own, mask, chances in zip(dataset["tokens"], scores, masks, probabilities, strict=True):
         text, starts = " ".join(words), word_starts(words)
+        shown = (own / max(np.abs(own).max(), 1e-12)).clip(0, 1)
         spans = [
             {
                 "start": start,
                 "end": end,
                 "text": text[start:end],
-                "score": float(own[(starts >= start) & (starts < end)].mean()),
+                "score": float(shown[(starts >= start) & (starts < end)].mean()),
             }
             for start, end in spans_of_words(words, mask)
         ]
