@@ -3,9 +3,10 @@
     python benchmarks/posthoc.py --data data/tweets --encoder sentence-transformers/all-MiniLM-L6-v2 \
         --models outputs/plmr-tweets
 
-The classifier is trained on the tweets for one epoch, once, in the folder `--output`. All select the share `--sparsity`
-of the words of each test text, and are scored on the same `--texts` texts. Rationale models select by their own units.
-The time of an explainer is that of its scores, on one thread, and that of a rationale model is one pass.
+The classifier is trained on the tweets for one epoch, once, in the folder `--output`. Explainers select the share
+`--sparsity` of the words of each test text, and rationale models what they are made to select. All are scored on the
+same `--texts` texts. The time of an explainer is that of its scores, on one thread, and that of a rationale model is
+one pass.
 """
 
 import argparse
