@@ -147,9 +147,11 @@ def train(folder: Path, method: str, seed: int, flags: str):
     ]
     with open(folder / "log.txt", "w") as log:
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        status = subprocess.run(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT).returncode
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        _, status, usage = os.wait4(process.pid, 0)  # what this process has used, and not all children together
     if status:
         raise RuntimeError(f"{folder.name} ended with status {status}; see {folder / 'log.txt'}")
+    (folder / "usage_results.json").write_text(json.dumps({"memory_mib": round(usage.ru_maxrss / 1024)}))
 
 
 def folder_of(output: Path, corpus: str, method: str, seed: int) -> Path:
@@ -167,7 +169,8 @@ def run(corpus: str, method: str, seed: int, places: dict[str, str], output: Pat
     }
     columns = [column for column in COLUMNS if method != PLAIN or "accuracy" in column]
     scores = {column: round(found[column], 6) for column in columns}
-    return scores | {"minutes": round(read(folder, "train")["train_runtime"] / 60, 1)}
+    scores["minutes"] = round(read(folder, "train")["train_runtime"] / 60, 1)
+    return scores | (read(folder, "usage") if (folder / "usage_results.json").exists() else {})
 
 
 def read(folder: Path, split: str) -> dict[str, float]:
@@ -185,6 +188,7 @@ def main():
     )
     parser.add_argument("--only", nargs="*", default=list(CORPORA), choices=list(CORPORA), help="these corpora")
     parser.add_argument("--methods", nargs="*", help="with flags of their own if any, such as 'n2r --norm_weight 2'")
+    parser.add_argument("--shares", nargs="*", type=float, help="train for each of these shares of the words")
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--recorded", action="store_true", help="run nothing, tabulate what there is")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
@@ -197,7 +201,8 @@ def main():
         (corpus, method, seed)
         for corpus in options.only
         for seed in options.seeds
-        for method in options.methods or methods_of(corpus, scores if options.recorded else ())
+        for named in options.methods or methods_of(corpus, scores if options.recorded else ())
+        for method in ([f"{named} --sparsity {share}" for share in options.shares] if options.shares else [named])
         if not options.recorded or (corpus, method, seed) in scores
     ]
     missing = [job for job in jobs if job not in scores]

@@ -1,0 +1,112 @@
+"""Compare finished runs of `real_data.py` on one corpus: each method with RNP, and with a simple selector.
+
+    python benchmarks/compare.py --data data --only beer-aroma-sentences --yardstick linear_sentence
+
+The models in `--output` select from the test set. A difference of F1 is over the texts of all seeds that both methods
+have, with its 95 % bootstrap interval, and p is that of a paired randomization test. The simple selector selects the
+share of the words that the model selects. `--plot` draws F1 over the minutes of training.
+"""
+
+import argparse
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from real_data import CORPORA, ROOT, recorded
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+import hf_rationale  # noqa: F401  registers the models
+from hf_rationale import load_rationale_dataset
+from hf_rationale.metrics import paired_test, rationale_scores
+from hf_rationale.reading import read_rationales
+from hf_rationale.yardsticks import LinearModel, Yardstick, bare_texts, dataset_units, position_yardsticks, summed
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="data", help="folder of the corpora")
+    parser.add_argument("--only", required=True, choices=list(CORPORA), help="the corpus")
+    parser.add_argument("--methods", nargs="*", help="as in real_data.py; by default all that have been run")
+    parser.add_argument("--yardstick", required=True, help="linear, first or last, and a level, such as last_sentence")
+    parser.add_argument("--output", type=Path, default=Path("outputs", "real_data"), help="folder of the models")
+    parser.add_argument("--results", type=Path, default=Path(__file__).with_name("real_data.jsonl"))
+    parser.add_argument("--plot", type=Path, help="a file for the figure")
+    options = parser.parse_args()
+
+    flags = argparse.ArgumentParser()
+    for name in ("dataset", "data_dir", "aspect"):
+        flags.add_argument(f"--{name}")
+    given, _ = flags.parse_known_args(
+        shlex.split(CORPORA[options.only].format(data=options.data, minilm="", mpnet=""))
+    )
+    corpus = load_rationale_dataset(given.dataset, given.data_dir, given.aspect)
+    marked = corpus["test"].filter(lambda row: row["rationale"] is not None)
+    select = simple_selector(options.yardstick, corpus, marked)
+
+    runs: dict[str, dict[int, tuple]] = {}
+    for (name, method, seed), line in recorded(options.results).items():
+        folder = (ROOT / options.output).resolve() / name / f"{re.sub('[^a-z0-9_+.]+', '-', method)}-seed{seed}"
+        wanted = method in options.methods if options.methods else method != "plain"
+        if name == options.only and wanted and (folder / "model.safetensors").exists():
+            model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+            masks = read_rationales(model, marked, AutoTokenizer.from_pretrained(folder)).masks
+            simple = select(rationale_scores(masks, marked["rationale"][:])["sparsity"])
+            runs.setdefault(method, {})[seed] = (masks, simple, line)
+
+    print(
+        "| method | seeds | F1 | to RNP | p | to the selector | p | accuracy | minutes | MiB |\n" + "|---" * 10 + "|"
+    )
+    points = {}
+    for method, seeds in sorted(runs.items(), key=lambda item: -mean_of(item[1], "rationale_f1")):
+        cells = [method, str(len(seeds)), f"{mean_of(seeds, 'rationale_f1'):.3f}"]
+        baseline = runs.get("rnp", {})
+        common = [seed for seed in seeds if seed in baseline] if method != "rnp" else []
+        cells += difference([(seeds[seed][0], baseline[seed][0]) for seed in common], marked["rationale"][:])
+        cells += difference([(masks, simple) for masks, simple, _ in seeds.values()], marked["rationale"][:])
+        memory = [line["memory_mib"] for *_, line in seeds.values() if "memory_mib" in line]
+        cells += [f"{mean_of(seeds, 'accuracy'):.3f}", f"{mean_of(seeds, 'minutes'):.1f}"]
+        print(f"| {' | '.join([*cells, f'{np.mean(memory):.0f}' if memory else '–'])} |", flush=True)
+        points[method] = mean_of(seeds, "minutes"), mean_of(seeds, "rationale_f1")
+    if options.plot:
+        draw(points, options.plot)
+
+
+def simple_selector(name: str, corpus, marked):
+    """A function from a share to the masks that a yardstick selects."""
+    kind, _, level = name.rpartition("_")
+    texts, units = bare_texts(marked), dataset_units(marked, level)
+    if kind == "linear":
+        _, scores = LinearModel(corpus["train"], corpus["validation"]).explain(texts)
+        yardstick = Yardstick(scores, summed)
+    else:
+        yardstick = position_yardsticks(texts, seed=0)[kind]
+    return lambda share: yardstick.select(texts, units, share)
+
+
+def mean_of(seeds: dict[int, tuple], column: str) -> float:
+    return float(np.mean([line[column] for *_, line in seeds.values()]))
+
+
+def difference(pairs: list[tuple], gold: list) -> tuple[str, str]:
+    """The difference of the micro F1 of the masks in `pairs`, with its interval, and p."""
+    if not pairs:
+        return "–", "–"
+    ours, theirs = ([mask for masks in side for mask in masks] for side in zip(*pairs, strict=True))
+    found = paired_test(ours, theirs, gold * len(pairs), num_resamples=2000)["token_micro"]["f1"]
+    return f"{found['difference']:+.3f} ({found['low']:+.3f} to {found['high']:+.3f})", f"{found['p_value']:.3f}"
+
+
+def draw(points: dict[str, tuple[float, float]], path: Path):
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for method, (minutes, f1) in points.items():
+        axes.plot(minutes, f1, "o", color="#b45309")
+        axes.annotate(method, (minutes, f1), xytext=(4, 3), textcoords="offset points", fontsize="small")
+    axes.set(xlabel="minutes of training", ylabel="F1 of the words", xlim=(0, None), ylim=(0, None))
+    figure.savefig(path)
+
+
+if __name__ == "__main__":
+    main()
