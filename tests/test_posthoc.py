@@ -99,6 +99,13 @@ def test_selections_are_made_and_shown_as_those_of_rationale_models(classifier):
     assert "lovely" in render_html([" ".join(reviews["tokens"][0])], [result])
 
 
+@pytest.mark.parametrize("words", [["lovely"], ["the", "awful\u00a0beer", "was"], ["the", "", "beer"]])
+def test_every_word_has_a_score_whatever_it_is(classifier, explainer, words):
+    model, tokenizer = classifier
+    (scores,) = word_scores(model, Dataset.from_list([{"tokens": words}]), tokenizer, explainer)
+    assert len(scores) == len(words) and np.isfinite(scores).all()
+
+
 def test_an_unknown_explainer_raises(classifier):
     with pytest.raises(ValueError, match="no explainer 'tea leaves'"):
         word_scores(classifier[0], toy_reviews(1), classifier[1], "tea leaves")

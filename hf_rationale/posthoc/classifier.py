@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Sequence
 from functools import cached_property
 from typing import NamedTuple
@@ -70,6 +71,20 @@ class Classifier:
         model = copy.deepcopy(self.model)
         model.set_attn_implementation("eager")
         return model
+
+
+class Placeholders:
+    """A text of placeholders, one for each word, for packages that split a text by themselves: a word may contain
+    blanks, or be empty."""
+
+    def __init__(self, words: Sequence[str]):
+        self.words = {f"w{place}": word for place, word in enumerate(words)}
+        self.text = " ".join(self.words)
+
+    def texts(self, changed: Sequence[str]) -> list[str]:
+        """Changed texts of placeholders, with the words again. What stands for a missing word may touch the next."""
+        pieces = (re.sub(r"(w\d+)", r" \1 ", str(text)).split() for text in changed)
+        return [" ".join(self.words.get(piece, piece) for piece in text) for text in pieces]
 
 
 def word_starts(words: Sequence[str]) -> np.ndarray:

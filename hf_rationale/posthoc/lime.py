@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .classifier import Classifier
+from .classifier import Classifier, Placeholders
 
 
 SAMPLES = 500  # changed texts
@@ -17,9 +17,10 @@ def lime(classifier: Classifier, words: Sequence[str], query: str | None, label:
     from lime.lime_text import LimeTextExplainer
 
     explainer = LimeTextExplainer(bow=False, split_expression=str.split, mask_string="", random_state=0)
+    stand_ins = Placeholders(words)
     explanation = explainer.explain_instance(
-        " ".join(words),
-        lambda texts: classifier.probabilities(texts, query),
+        stand_ins.text,
+        lambda texts: classifier.probabilities(stand_ins.texts(texts), query),
         labels=(label,),
         num_features=len(words),
         num_samples=SAMPLES,
