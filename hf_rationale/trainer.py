@@ -347,7 +347,11 @@ class RationaleTrainer(LengthGroupingTrainer):
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         model = self.model if model is None else model
-        factors = {name: self.rate_factor(name) for name, value in model.named_parameters() if value.requires_grad}
+        factors = {
+            name: self.rate_factor(name.removeprefix("base_model.model."))  # which an adapter puts before its names
+            for name, value in model.named_parameters()
+            if value.requires_grad
+        }
         if self.optimizer is None and (self.args.learning_rate_mapping or set(factors.values()) != {1.0}):
             decay = set(self.get_decay_parameter_names(model))
             groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)

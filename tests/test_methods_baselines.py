@@ -334,5 +334,5 @@ def test_baselines_combine(tmp_path, name):
 
 
 def test_two_games_cannot_be_combined():
-    with pytest.raises(ValueError, match="A2RTrainer and MCDTrainer cannot be combined, because each says by itself"):
+    with pytest.raises(ValueError, match="A2RTrainer and MCDTrainer cannot be combined, because each replaces"):
         compose(REGISTERED["a2r"], REGISTERED["mcd"])

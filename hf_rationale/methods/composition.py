@@ -17,7 +17,7 @@ def compose(*methods: type[RationaleTrainer]) -> type[RationaleTrainer]:
     One trainer for several methods: `compose(N2RTrainer, VERTrainer, A2ITrainer)` is what
     `class MyTrainer(N2RTrainer, VERTrainer, A2ITrainer)` would be. Its `arguments_class` has the fields of all of
     them. If two methods change what the predictor reads (VER, NIR), the first one is applied first. A method that
-    replaces the game (N2R, MCD, A2R) is what the others add to. RNP adds nothing, because it is the base of all
+    replaces the game (N2R, MCD, A2R, RTP) is what the others add to. RNP adds nothing, because it is the base of all
     methods.
 
     Raises:
@@ -32,9 +32,7 @@ def compose(*methods: type[RationaleTrainer]) -> type[RationaleTrainer]:
                 f"{names}: one of them contains the other, so there is nothing to combine. Name only one."
             )
         if other.replaces_game and part.replaces_game:
-            raise ValueError(
-                f"{names} cannot be combined, because each says by itself what the players pay for the rationale."
-            )
+            raise ValueError(f"{names} cannot be combined, because each replaces the players' objective.")
         for option in other.model_options.keys() & part.model_options.keys():
             if other.model_options[option] != part.model_options[option]:
                 raise ValueError(

@@ -54,8 +54,9 @@ class CRTrainer(RationaleTrainer):
         self, model: PreTrainedModel, inputs: RationaleInputs, selection: Selection
     ) -> tuple[Prediction, dict[str, torch.Tensor]]:
         prediction, losses = super().game(model, inputs, selection)
-        removed = one_selected_unit(selection.mask.detach(), inputs.units)
-        without = model.predict(inputs, selection.mask * ~removed).logits
+        read = prediction.read
+        removed = one_selected_unit(read.detach(), inputs.units)
+        without = model.predict(inputs, read * ~removed).logits
         full, left = (probability_of_label(logits, inputs.labels) for logits in (prediction.logits.detach(), without))
         necessity = (full - left).clamp_min(0).log1p() * removed.any(1)
         return prediction, losses | {"necessity": -self.args.necessity_weight * necessity.mean()}

@@ -68,7 +68,9 @@ class INVRATTrainer(RationaleTrainer):
         super().add_players(model)
         add_copy(model, "aware_predictor", model.predictor)
         hidden_size = model.predictor.classifier.in_features
-        model.add_training_module("environments", nn.Embedding(self.args.num_environments, hidden_size))
+        model.add_training_module(
+            "environments", nn.Embedding(self.args.num_environments, hidden_size, dtype=model.dtype)
+        )
 
     def game(
         self, model: PreTrainedModel, inputs: RationaleInputs, selection: Selection
@@ -77,7 +79,8 @@ class INVRATTrainer(RationaleTrainer):
         z = cut_off(selection.mask)
         aware = model.predict(inputs, z, predictor=model.aware_predictor).representation
         environment = model.environments(inputs.columns["environment"].long())
-        logits = model.aware_predictor.classifier(aware + environment)
+        aware_predictor = model.aware_predictor
+        logits = aware_predictor.classifier(aware_predictor.dropout(aware + environment))
         agnostic, aware = (cross_entropy(one, inputs) for one in (prediction.logits, logits))
         difference = through_excess(agnostic, prediction.read, selection.mask, aware, z, selection.mask)
         return prediction, losses | {

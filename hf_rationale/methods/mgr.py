@@ -54,6 +54,9 @@ class MGRTrainer(RationaleTrainer):
 
     def training_objective(self, model: PreTrainedModel, inputs: RationaleInputs) -> RationaleClassifierOutput:
         output = super().training_objective(model, inputs)
+        tuning = self.args.predictor_tuning_ratio
+        if tuning and not self.is_before(1 - tuning):
+            return output  # the predictor is tuned on what the first extractor selects
         sparsity = self.target_sparsity(model.config.sparsity)
         for number in range(2, self.args.num_extractors + 1):
             selection = model.select(inputs, extractor=getattr(model, f"extractor_{number}"))

@@ -69,7 +69,7 @@ def perturb(mask: torch.Tensor, units: Units, rate: float) -> torch.Tensor:
     selected, unselected = units.first & chosen, units.first & ~chosen
     count = (selected & (noise < rate)).sum(1, keepdim=True).minimum(unselected.sum(1, keepdim=True))
     swapped = units.spread(_lowest(noise, selected, count) | _lowest(noise, unselected, count))
-    perturbed = ((chosen ^ swapped) & units.selectable).to(mask.dtype)
+    perturbed = torch.where(swapped, (~chosen & units.selectable).to(mask.dtype), mask.detach())
     return mask + (perturbed - mask.detach())
 
 
