@@ -2,19 +2,18 @@
 
     python benchmarks/compare.py --data data --only beer-aroma-sentences --yardstick linear_sentence
 
-The models in `--output` select from the test set. A difference of F1 is over the texts of all seeds that both methods
-have, with its 95 % bootstrap interval, and p is that of a paired randomization test. The simple selector selects the
-share of the words that the model selects. `--plot` draws F1 over the minutes of training.
+The models in `--output` select from the test set. A difference of F1 is over the seeds that both methods have, with
+its 95 % bootstrap interval over texts, and p is that of a paired randomization test of texts. The simple selector
+selects the share of the words that the model selects. `--plot` draws F1 over the minutes of training.
 """
 
 import argparse
-import re
 import shlex
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from real_data import CORPORA, ROOT, recorded
+from real_data import CORPORA, PLAIN, folder_of, recorded
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import hf_rationale  # noqa: F401  registers the models
@@ -35,23 +34,19 @@ def main():
     parser.add_argument("--plot", type=Path, help="a file for the figure")
     options = parser.parse_args()
 
-    flags = argparse.ArgumentParser()
-    for name in ("dataset", "data_dir", "aspect"):
-        flags.add_argument(f"--{name}")
-    given, _ = flags.parse_known_args(
-        shlex.split(CORPORA[options.only].format(data=options.data, minilm="", mpnet=""))
-    )
+    given = flags_of(options.only, options.data)
     corpus = load_rationale_dataset(given.dataset, given.data_dir, given.aspect)
     marked = corpus["test"].filter(lambda row: row["rationale"] is not None)
     select = simple_selector(options.yardstick, corpus, marked)
 
     runs: dict[str, dict[int, tuple]] = {}
     for (name, method, seed), line in recorded(options.results).items():
-        folder = (ROOT / options.output).resolve() / name / f"{re.sub('[^a-z0-9_+.]+', '-', method)}-seed{seed}"
-        wanted = method in options.methods if options.methods else method != "plain"
+        folder = folder_of(options.output, name, method, seed)
+        wanted = method in ("rnp", *options.methods) if options.methods else method != PLAIN
         if name == options.only and wanted and (folder / "model.safetensors").exists():
             model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
-            masks = read_rationales(model, marked, AutoTokenizer.from_pretrained(folder)).masks
+            limit = flags_of(name, options.data, method).max_length
+            masks = read_rationales(model, marked, AutoTokenizer.from_pretrained(folder), max_length=limit).masks
             simple = select(rationale_scores(masks, marked["rationale"][:])["sparsity"])
             runs.setdefault(method, {})[seed] = (masks, simple, line)
 
@@ -73,6 +68,20 @@ def main():
         draw(points, options.plot)
 
 
+def flags_of(corpus: str, data: str, method: str = "") -> argparse.Namespace:
+    """What a run has read: its corpus, and the length to which texts were cut."""
+    flags = argparse.ArgumentParser()
+    for name in ("encoder", "dataset", "data_dir", "aspect"):
+        flags.add_argument(f"--{name}")
+    flags.add_argument("--max_length", type=int)
+    given, _ = flags.parse_known_args(
+        shlex.split(f"{CORPORA[corpus].format(data=data, minilm='', mpnet='')} {method}")
+    )
+    if given.max_length is None and given.encoder == "gru":
+        given.max_length = 1024  # the default of examples/train.py
+    return given
+
+
 def simple_selector(name: str, corpus, marked):
     """A function from a share to the masks that a yardstick selects."""
     kind, _, level = name.rpartition("_")
@@ -90,11 +99,13 @@ def mean_of(seeds: dict[int, tuple], column: str) -> float:
 
 
 def difference(pairs: list[tuple], gold: list) -> tuple[str, str]:
-    """The difference of the micro F1 of the masks in `pairs`, with its interval, and p."""
+    """The difference of the micro F1 of the masks in `pairs`, with its interval, and p. What several seeds have
+    selected from a text stays together when texts are drawn."""
     if not pairs:
         return "–", "–"
-    ours, theirs = ([mask for masks in side for mask in masks] for side in zip(*pairs, strict=True))
-    found = paired_test(ours, theirs, gold * len(pairs), num_resamples=2000)["token_micro"]["f1"]
+    ours, theirs = ([np.concatenate(one) for one in zip(*side, strict=True)] for side in zip(*pairs, strict=True))
+    marks = [np.tile(one, len(pairs)) for one in gold]
+    found = paired_test(ours, theirs, marks, num_resamples=2000)["token_micro"]["f1"]
     return f"{found['difference']:+.3f} ({found['low']:+.3f} to {found['high']:+.3f})", f"{found['p_value']:.3f}"
 
 

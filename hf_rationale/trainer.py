@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,11 +20,12 @@ from transformers.utils import CONFIG_NAME, logging
 
 from .checkpoints import last_checkpoint
 from .compat import LengthGroupingTrainer
+from .learning_rates import parameter_groups
 from .metrics import classification_scores, rationale_f1
 from .model_card import ModelCardCallback
 from .modeling.base import ADAPTER_CONFIG_NAME, RationalePreTrainedModel
 from .modeling.guidance import attributions, imitation, marks_loss, random_subset
-from .modeling.labels import with_class_indices
+from .modeling.labels import class_weights, with_class_indices
 from .modeling.objective import cross_entropy, full_text_terms, objective, regularize, selected_share
 from .modeling.outputs import NO_MARK, Prediction, RationaleClassifierOutput, RationaleInputs, Selection
 from .modeling.selection import Units, calibrate_threshold
@@ -78,6 +78,7 @@ class RationaleTrainer(LengthGroupingTrainer):
     arguments_class: type[RationaleTrainingArguments] = RationaleTrainingArguments
     model_options: dict[str, Any] = {}  # fields of the model's configuration that the method needs
     replaces_game = False  # whether `game` does not call that of the method before it
+    separates_players = False  # whether the predictor's loss must not reach the extractor
     columns: tuple[str, ...] = ()  # further columns of the training set that the objective reads (`inputs.columns`)
 
     def __init__(
@@ -144,7 +145,7 @@ class RationaleTrainer(LengthGroupingTrainer):
             compute_metrics=compute_metrics or rationale_metrics,
             **kwargs,
         )
-        self.class_weights = self._class_weights()
+        self.class_weights = class_weights(args.class_weights, self.train_dataset, reader.config.num_labels)
         self._components: dict[str, torch.Tensor] = defaultdict(float)
         self._component_weight = 0.0
         self.model_card = ModelCardCallback(self)
@@ -174,6 +175,12 @@ class RationaleTrainer(LengthGroupingTrainer):
                         else f"Make the model with from_encoder_pretrained(…, {name}={value})."
                     )
                 )
+        if self.separates_players and model.shared_weights and not getattr(model.config, "share_encoder", False):
+            raise ValueError(
+                f"{type(self).__name__} trains the extractor with the predictor fixed, but the two players share "
+                "embeddings that are trained. Freeze them, or make the model without tie_word_embeddings (PLMR: with "
+                "freeze_embeddings)."
+            )
         self.add_players(model)
         adapters = getattr(model, "peft_config", {})
         if any(not adapter.base_model_name_or_path for adapter in adapters.values()):
@@ -268,7 +275,7 @@ class RationaleTrainer(LengthGroupingTrainer):
     ) -> dict[str, torch.Tensor]:
         """Ω: what the extractor pays for the size and the shape of the selection, by name. `shares` are the shares
         that every stage of extraction should keep."""
-        return regularize(model.config, selection, units, shares)
+        return regularize(model, selection, units, shares)
 
     def read(self, model: RationalePreTrainedModel, inputs: RationaleInputs, mask: torch.Tensor) -> Prediction:
         """In training, the predictor reads what `mask` (batch, positions) selects."""
@@ -304,18 +311,6 @@ class RationaleTrainer(LengthGroupingTrainer):
         self._examples = sum(len(batch["labels"]) for batch in self._micro_batches)
         return self._micro_batches, None
 
-    def _class_weights(self) -> torch.Tensor | None:
-        """The weight (labels,) of the examples of every class."""
-        weights, count = self.args.class_weights, self.model.config.num_labels
-        if weights == "balanced":
-            if not isinstance(self.train_dataset, Dataset):
-                raise ValueError('class_weights="balanced" needs a Dataset as training set. Give a list of weights.')
-            frequencies = np.bincount(self.train_dataset["labels"][:], minlength=count)
-            weights = (frequencies.sum() / (count * frequencies.clip(1))).tolist()
-        if weights is not None and len(weights) != count:
-            raise ValueError(f"class_weights needs {count} weights, one for each class, but has {len(weights)}.")
-        return None if weights is None else torch.tensor(weights)
-
     # --- Training ----------------------------------------------------------------------------------------------------
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args, **kwargs):
@@ -346,37 +341,19 @@ class RationaleTrainer(LengthGroupingTrainer):
     # --- Optimizer ---------------------------------------------------------------------------------------------------
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        model = self.model if model is None else model
-        factors = {
-            name: self.rate_factor(name.removeprefix("base_model.model."))  # which an adapter puts before its names
-            for name, value in model.named_parameters()
-            if value.requires_grad
-        }
-        if self.optimizer is None and (self.args.learning_rate_mapping or set(factors.values()) != {1.0}):
-            decay = set(self.get_decay_parameter_names(model))
-            groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
-            matched = set()
-            for name, factor in factors.items():
-                rate = self.args.learning_rate
-                for pattern, mapped in (self.args.learning_rate_mapping or {}).items():
-                    if re.search(pattern, name):
-                        rate = mapped
-                        matched.add(pattern)
-                        break
-                weight_decay = self.args.weight_decay if name in decay else 0.0
-                groups[rate * factor, weight_decay].append(model.get_parameter(name))
-            if unmatched := set(self.args.learning_rate_mapping or {}) - matched:
-                raise ValueError(
-                    f"learning_rate_mapping: no trainable parameter has a name that matches {sorted(unmatched)}"
-                )
-            optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, model)
-            self.optimizer = optimizer_class(
-                [
-                    {"params": parameters, "lr": rate, "weight_decay": weight_decay}
-                    for (rate, weight_decay), parameters in groups.items()
-                ],
-                **options,
+        if self.optimizer is None:
+            model = self.model if model is None else model
+            groups = parameter_groups(
+                model,
+                self.args.learning_rate,
+                self.args.learning_rate_mapping or {},
+                self.rate_factor,
+                self.args.weight_decay,
+                set(self.get_decay_parameter_names(model)),
             )
+            if {group["lr"] for group in groups} - {self.args.learning_rate}:  # transformers knows one rate
+                optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, model)
+                self.optimizer = optimizer_class(groups, **options)
         return super().create_optimizer(model)
 
     def rate_factor(self, name: str) -> float:

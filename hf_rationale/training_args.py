@@ -27,7 +27,8 @@ class RationaleTrainingArguments(TrainingArguments):
         learning_rate_mapping (`dict[str, float]` or JSON, *optional*):
             Learning rates by regular expressions for parameter names. The first match counts, and other parameters
             have `learning_rate`. Example: `{"selector|classifier": 1e-3}`. The names of the players' parameters begin
-            with `extractor.`, `predictor.` and, in A2I, `attacker.`.
+            with `extractor.` and `predictor.`, and those of further players with their names, such as `attacker.` in
+            A2I and `soft_predictor.` in A2R. Write `^predictor` for the predictor alone.
         initial_sparsity (`float`, *optional*):
             Start with this target share and anneal it linearly to the model's `sparsity`. This is not from the papers.
         sparsity_warmup_ratio (`float`, *optional*, defaults to 0.5):

@@ -175,7 +175,11 @@ def weak_marks(
             f"There is no yardstick {yardstick!r} for this dataset. There are {', '.join(found)}, each followed by "
             f"{' or '.join(f'_{level}' for level in LEVELS[1:])}."
         )
-    masks = found[name].select(texts, units, sparsity, top_k)
+    return marked_by(dataset, found[name].select(texts, units, sparsity, top_k))
+
+
+def marked_by(dataset: Dataset, masks: Sequence[np.ndarray]) -> Dataset:
+    """The dataset with the masks (words,) of the texts as its column `rationale`."""
     columns = [column for column in dataset.column_names if column != "rationale"]
     return dataset.select_columns(columns).add_column("rationale", [mask.tolist() for mask in masks])
 

@@ -204,6 +204,7 @@ def test_bad_flags_are_errors_without_a_traceback(folder, tmp_path, monkeypatch,
     with pytest.raises(SystemExit):
         cli.main(["explain", str(folder), *flags])
     assert message in capsys.readouterr().err
+    assert not list(tmp_path.glob("*.part"))  # which would be in the way of the corrected command
 
 
 class Evil:

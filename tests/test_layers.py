@@ -17,7 +17,7 @@ LAYERS = (
     ("encoders", "text"),
     ("sentences",),
     ("training_args", "reading", "visualization", "yardsticks"),
-    ("model_card", "faithfulness", "trainer_checks", "explain", "extract", "convert", "onnx_export"),
+    ("learning_rates", "model_card", "faithfulness", "trainer_checks", "explain", "extract", "convert", "onnx_export"),
     ("posthoc",),
     ("trainer",),
     ("methods",),

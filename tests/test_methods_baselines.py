@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from test_methods import a_batch, gradients
 from torch.nn import functional as F
 from training_common import fixed_noise, make_args, make_model, make_trainer, toy_reviews
@@ -16,6 +19,7 @@ from hf_rationale.methods.dmr import central_moment_discrepancy
 from hf_rationale.methods.grat import attention
 from hf_rationale.methods.hardkuma import expected_changes
 from hf_rationale.methods.mcd import dependence
+from hf_rationale.modeling.guidance import agreement
 from hf_rationale.modeling.objective import selected_share
 from hf_rationale.modeling.players import span_logits
 from hf_rationale.modeling.selection import KumaraswamySampler, grouped_units, single_units
@@ -87,6 +91,13 @@ def test_invrat_s_predictor_knows_no_environment(tmp_path):
     assert not all(torch.equal(one[name], changed[name]) for name in one if name.startswith("extractor."))
 
 
+@pytest.mark.parametrize("environment", [2, -1])
+def test_an_environment_out_of_range_raises(tmp_path, environment):
+    texts = toy_reviews(3).add_column("environment", [0, 1, environment])
+    with pytest.raises(ValueError, match=rf"Row 2 .* has the environment {environment}, .* from 0 to 1"):
+        make_trainer(tmp_path, "invrat", train_dataset=texts)
+
+
 def test_invrat_needs_environments(tmp_path):
     model, tokenizer = make_model("invrat")
     with pytest.raises(ValueError, match=r"needs the columns \['environment'\]"):
@@ -142,6 +153,15 @@ def test_dmr_s_teacher_reads_everything(tmp_path):
     assert output.losses["teacher"].item() == pytest.approx(losses.mean().item(), rel=1e-5)
 
 
+def test_dmr_s_match_has_the_weights_of_the_classes(tmp_path):
+    trainer, inputs, output = step(tmp_path, "dmr")
+    weighted = inputs._replace(weights=torch.full((len(inputs.labels),), 2.0))
+    with fixed_noise():
+        twice = trainer.training_objective(trainer.model, weighted)
+    for name in ("output_match", "teacher", "cross_entropy"):
+        assert twice.losses[name].item() == pytest.approx(2 * output.losses[name].item(), rel=1e-5)
+
+
 # --- MGR -------------------------------------------------------------------------------------------------------------
 
 
@@ -182,6 +202,26 @@ def test_dr_s_predictor_learns_more_slowly(tmp_path):
     )
     both = make_trainer(tmp_path, "mgr", num_extractors=2, learning_rate=0.1, scale_predictor_rate=True)
     assert rates(both)["predictor"] == pytest.approx(0.1 * 0.3 / 2)
+
+
+def test_dr_finds_the_predictor_inside_an_adapter(tmp_path):
+    model, tokenizer = make_model("dr", "bert", selection_level="word")
+    model.save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    base = type(model).from_pretrained(tmp_path / "base")
+    adapter = LoraConfig(
+        task_type="SEQ_CLS", target_modules=["query"], modules_to_save=[".norm", "selector", "classifier"]
+    )
+    trainer = REGISTERED["dr"](
+        model=get_peft_model(base, adapter),
+        args=make_args(tmp_path, "dr", learning_rate=0.1),
+        train_dataset=toy_reviews(8),
+        eval_dataset=toy_reviews(8),
+        processing_class=tokenizer,
+    )
+    by_id = {id(w): group["lr"] for group in trainer.create_optimizer().param_groups for w in group["params"]}
+    found = {(".predictor." in name, by_id[id(w)]) for name, w in trainer.model.named_parameters() if w.requires_grad}
+    assert {(inside, round(rate, 6)) for inside, rate in found} == {(False, 0.1), (True, 0.03)}
 
 
 # --- MCD -------------------------------------------------------------------------------------------------------------
@@ -235,10 +275,17 @@ def test_g_rat_guides_the_extractor_first_and_the_predictor_later(tmp_path):
     assert end.losses["guidance"] == 0 and end.losses["guide_match"] > 0
 
 
+def test_g_rat_s_targets_are_without_noise(tmp_path):
+    trainer, inputs, output = step(tmp_path, "grat")
+    model = trainer.model
+    scores = model.select(inputs, extractor=model.guide_extractor, rationale_ratio=1.0).scores
+    expected = agreement(output.rationale_scores, attention(scores, inputs.units), inputs.units).mean()
+    assert output.losses["guidance"].item() == pytest.approx(10 * expected.item(), rel=1e-5)
+
+
 def test_g_rat_s_attention_is_at_most_1_and_that_of_whole_units():
     units = grouped_units(torch.tensor([[0, 0, 1, 2, 3, 3]]), torch.tensor([[True] * 5 + [False]]))
-    with fixed_noise():
-        q = attention(torch.tensor([[0.9, 0.9, 0.1, 0.5, 0.2, 0.2]]), units)
+    q = attention(torch.tensor([[0.9, 0.9, 0.1, 0.5, 0.2, 0.2]]), units, torch.rand(1, 6))
     assert q[0, 0] == q[0, 1] and q[0, 5] == 0 and q[0, :5].min() > 0 and q.max() <= 1
 
 
@@ -257,9 +304,18 @@ def test_hardkuma_s_penalties_are_the_means_over_samples():
 
 @pytest.mark.parametrize("sparsity, direction", [(0.05, 1), (0.95, -1)])
 def test_hardkuma_s_multiplier_rises_while_too_much_is_selected(tmp_path, sparsity, direction):
-    trainer = make_trainer(tmp_path, "hardkuma", config={"sparsity": sparsity})
+    trainer = make_trainer(tmp_path, "hardkuma", config={"sparsity": sparsity, "sparsity_weight": 2.0})
+    start = trainer.model.multiplier.log.item()
+    assert start == pytest.approx(math.log(2))
     trainer.train()
-    assert direction * trainer.model.multiplier.log.item() > 0
+    assert direction * (trainer.model.multiplier.log.item() - start) > 0
+
+
+def test_the_multiplier_has_a_rate_of_its_own_and_no_decay(tmp_path):
+    trainer = make_trainer(tmp_path, "hardkuma", learning_rate=1e-4, weight_decay=0.1, multiplier_rate=0.03)
+    log = trainer.model.multiplier.log
+    groups = [one for one in trainer.create_optimizer().param_groups if any(w is log for w in one["params"])]
+    assert [(group["lr"], group["weight_decay"]) for group in groups] == [(pytest.approx(0.03), 0.0)]
 
 
 def test_hardkuma_needs_its_gates(tmp_path):
@@ -294,6 +350,31 @@ def test_rtp_judges_what_is_kept_and_what_is_left(tmp_path):
     excess = (left.gather(1, inputs.labels.unsqueeze(1)) - 0.5).clamp_min(0).mean()
     assert excess > 0
     assert output.losses["comprehensiveness"].item() == pytest.approx(2 * excess.item(), rel=1e-5)
+
+
+# --- Players and their weights ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["3player", "invrat", "a2r", "dmr", "grat"])
+def test_further_predictors_do_not_train_the_encoder_of_the_sentences(tmp_path, method):
+    """It is trained by the model's own predictor alone."""
+    trainer = make_trainer(tmp_path, method, "sentences", config={"train_encoder": True})
+    model = trainer.model.train()
+    inputs = model.prepare(**a_batch(trainer))
+    output = trainer.training_objective(model, inputs)
+    weights = [weight for weight in model.encoder.parameters() if weight.requires_grad]
+    for name in {"complement", "aware", "soft", "teacher", "guide"} & set(output.losses):
+        found = torch.autograd.grad(output.losses[name], weights, retain_graph=True, allow_unused=True)
+        assert all(value is None for value in found), name
+    found = torch.autograd.grad(output.losses["cross_entropy"], weights, allow_unused=True)
+    assert any(value is not None and value.any() for value in found)
+
+
+@pytest.mark.parametrize("method", ["mcd", "a2r", "rtp"])
+def test_players_that_share_trained_embeddings_raise(tmp_path, method):
+    model, tokenizer = make_model(method, tie_word_embeddings=True)
+    with pytest.raises(ValueError, match="share embeddings that are trained"):
+        REGISTERED[method](model=model, args=make_args(tmp_path, method), processing_class=tokenizer)
 
 
 # --- Combining -------------------------------------------------------------------------------------------------------

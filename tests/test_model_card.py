@@ -94,6 +94,14 @@ def test_the_data_describes_itself(tmp_path, backbone):
     assert "It prints" in card and "'rationale':" in card and "<blockquote>" in card and "</mark>" in card
 
 
+def test_settings_are_those_of_the_run_and_fit_into_a_table(tmp_path):
+    rates = {"selector|classifier": 0.1}
+    make_trainer(tmp_path, max_steps=2, learning_rate_mapping=rates).save_model()
+    card = card_of(tmp_path)
+    assert "| steps | 2 |" in card and "| epochs |" not in card
+    assert "{'selector\\|classifier': 0.1}" in card
+
+
 def test_other_data_is_described_by_its_info(tmp_path):
     texts = toy_reviews(16)
     texts.info.description, texts.info.dataset_name = "Reviews of beer, made up.", "toys"

@@ -9,12 +9,13 @@ import pytest
 import torch
 from datasets import Dataset
 from training_common import tiny_bert, toy_reviews
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, GPT2Config, GPT2ForSequenceClassification
 
 from hf_rationale.faithfulness import faithfulness
 from hf_rationale.metrics import rationale_scores
-from hf_rationale.posthoc import EXPLAINERS, marked_by, results, select_words, word_scores
+from hf_rationale.posthoc import EXPLAINERS, results, select_words, word_scores
 from hf_rationale.visualization import render_html
+from hf_rationale.yardsticks import marked_by
 
 
 # Gradient × input and attention say little of a transformer: that is not this package's doing.
@@ -96,7 +97,18 @@ def test_selections_are_made_and_shown_as_those_of_rationale_models(classifier):
     (result,) = results(model, reviews, tokenizer, scores, [mask])
     assert [span["text"] for span in result["rationale"]] == ["the beer was lovely ."]
     assert result["rationale"][0]["score"] == pytest.approx(1 / 5) and result["label"] == "LABEL_1"
+    assert not result["truncated"]
+    (cut,) = results(model, reviews, tokenizer, scores, [mask], max_length=8)
+    assert cut["truncated"]
     assert "lovely" in render_html([" ".join(reviews["tokens"][0])], [result])
+
+
+def test_attention_of_a_causal_model_raises(classifier):
+    _, tokenizer = classifier
+    config = GPT2Config(vocab_size=len(tokenizer), n_embd=8, n_layer=1, n_head=2, pad_token_id=0)
+    model = GPT2ForSequenceClassification(config).eval()
+    with pytest.raises(ValueError, match="GPT2ForSequenceClassification attends to no other"):
+        word_scores(model, toy_reviews(1), tokenizer, "attention")
 
 
 @pytest.mark.parametrize("words", [["lovely"], ["the", "awful\u00a0beer", "was"], ["the", "", "beer"]])

@@ -23,7 +23,7 @@ class Corpus:
         license (`str`): the licence of the texts and marks, and where it is stated, for model cards.
         example (`str` or `dict[str, str]`): an invented input of the pipeline, for model cards.
         files (`str`): the files that it is read from, for the documents.
-        source (`str`): where these files are, for the documents and the message if they are missing.
+        source (`str`): where these files are, for the documents.
         marked (`str`): the splits in which people marked rationales, for the documents.
         aspects (`tuple[str, ...]`, *optional*): the aspects that can decide the label.
         instances (`Callable`, *optional*): for a corpus of the ERASER benchmark, the instances of a split

@@ -61,7 +61,7 @@ def attack(
     target = attacked_labels(inputs.labels, model.num_labels)
     losses = {
         "attack": through(F.cross_entropy(logits, target), z, selection.mask),
-        "attack_compactness": regularize(model.config, selection, inputs.units, model.shares(sparsity))["compactness"],
+        "attack_compactness": regularize(model, selection, inputs.units, model.shares(sparsity))["compactness"],
         "instruction": -logits.log_softmax(-1).mean(),
     }
     return losses, (logits.detach().argmax(-1) == target).float().mean()

@@ -49,7 +49,7 @@ class A2RTrainer(RationaleTrainer):
     starts as a copy of the predictor with a fresh classifier. It is saved in checkpoints, but not in the model.
 
     Raises:
-        ValueError: if the two players share one encoder.
+        ValueError: if the two players share trained weights.
     """
 
     name = "a2r"
@@ -57,7 +57,7 @@ class A2RTrainer(RationaleTrainer):
     paper = "Yu et al., NeurIPS 2021"
     arguments_class = A2RArguments
     model_options = {"share_encoder": False}
-    replaces_game = True
+    replaces_game = separates_players = True
 
     def add_players(self, model: PreTrainedModel) -> None:
         super().add_players(model)

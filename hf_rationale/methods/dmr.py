@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from ..modeling.objective import cross_entropy
+from ..modeling.objective import cross_entropy, weighted
 from ..modeling.outputs import Prediction, RationaleInputs, Selection
 from ..modeling.players import add_copy
 from ..trainer import RationaleTrainer
@@ -41,8 +41,8 @@ class DMRArguments(RationaleTrainingArguments):
 
 class DMRTrainer(RationaleTrainer):
     r"""
-    What the predictor makes of the rationale should have the distribution of what it makes of the full text. A
-    teacher, which reads everything, gives the predictions to match:
+    The predictor's outputs and features on the rationale should be distributed like those on the full text. A teacher,
+    which reads everything, gives the outputs to match:
 
         players: min_{E,P} CE(P(z), y) + λ_o CE(P(z), softmax(T(x) / 3)) + λ_f CMD(Enc(z), Enc(x)) + Ω(m)
         teacher: min_T CE(T(x), y)
@@ -75,9 +75,10 @@ class DMRTrainer(RationaleTrainer):
         teacher = model.predict(inputs, everything, predictor=model.teacher_predictor).logits
         full_text = model.predict(inputs, everything, selection.full_text).representation
         target = (teacher.detach().float() / TEMPERATURE).softmax(-1)
+        match = F.cross_entropy(prediction.logits.float(), target, reduction="none")
         return prediction, losses | {
             "teacher": cross_entropy(teacher, inputs).mean(),
-            "output_match": self.args.output_weight * F.cross_entropy(prediction.logits.float(), target),
+            "output_match": self.args.output_weight * weighted(match, inputs).mean(),
             "feature_match": self.args.feature_weight
             * central_moment_discrepancy(prediction.representation.float(), full_text.float()),
         }
@@ -85,8 +86,8 @@ class DMRTrainer(RationaleTrainer):
 
 def central_moment_discrepancy(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     r"""
-    ‖E[x] − E[y]‖₂ + Σ_{k=2..5} ‖E[(x − E[x])^k] − E[(y − E[y])^k]‖₂ (Zellinger et al. 2017), of features that lie in
-    an interval of length 1 or so.
+    ‖E[x] − E[y]‖₂ + Σ_{k=2..5} ‖E[(x − E[x])^k] − E[(y − E[y])^k]‖₂ (Zellinger et al. 2017, who divide each term by a
+    power of the length of the features' interval).
 
     Args:
         one, other (`torch.FloatTensor` of shape `(batch, hidden)`): samples of x and of y.

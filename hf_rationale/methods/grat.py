@@ -38,15 +38,15 @@ class GRATArguments(RationaleTrainingArguments):
 
 class GRATTrainer(RationaleTrainer):
     r"""
-    A guide, an attentive classifier of the full text, tells the extractor at first where to look, and the predictor
-    later what to say:
+    A guide is an attentive classifier of the full text. At first its attention is a target for the extractor; later
+    its prediction is a target for the predictor:
 
         players: min_{E,P} CE(P(z), y) + λ_g α BCE(p, sg(q)) + λ_m (1 − α) JS(P(z), sg(G(x))) + Ω(m)
         guide:   min_G CE(G(x), y)
 
     G reads every word with the weight q_i = min(1, n a_i), where n is the number of units and a the softmax of the
-    guide's scores, to which noise |N(0, 1)| is added, so that it does not rely on single words. α falls from 1 to 0
-    over the training. (The public code trains the guide alone for ten epochs before.)
+    guide's scores. To learn, it reads with noise |N(0, 1)| on its scores, so that it does not rely on single words. α
+    falls from 1 to 0 over the training. (The public code trains the guide alone for ten epochs before.)
 
     The guide consists of a copy of the extractor and one of the predictor with fresh heads. They are saved in
     checkpoints, but not in the model.
@@ -71,11 +71,14 @@ class GRATTrainer(RationaleTrainer):
     ) -> tuple[Prediction, dict[str, torch.Tensor]]:
         prediction, losses = super().game(model, inputs, selection)
         scores = model.select(inputs, extractor=model.guide_extractor, rationale_ratio=1.0).scores
-        q = attention(scores, inputs.units).to(selection.mask.dtype)
-        guide = model.predict(inputs, q, predictor=model.guide_predictor).logits
+        noise = math.sqrt(2) * torch.erfinv(uniform_noise(scores))  # |N(0, 1)|
+        noisy, q = (attention(scores, inputs.units, one).to(selection.mask.dtype) for one in (noise, None))
+        guide = model.predict(inputs, noisy, predictor=model.guide_predictor).logits
+        with torch.no_grad():
+            target = model.predict(inputs, q, predictor=model.guide_predictor).logits
         alpha = 1 - self.state.global_step / max(1, self.state.max_steps)
         guidance = agreement(selection.scores, q.detach(), inputs.units).mean()
-        match = jensen_shannon(prediction.logits, guide.detach())
+        match = jensen_shannon(prediction.logits, target)
         return prediction, losses | {
             "guide": cross_entropy(guide, inputs).mean(),
             "guidance": self.args.guidance_weight * alpha * guidance,
@@ -83,10 +86,11 @@ class GRATTrainer(RationaleTrainer):
         }
 
 
-def attention(scores: torch.Tensor, units: Units) -> torch.Tensor:
-    """q = min(1, n a) (batch, positions) of the guide's scores (batch, positions), with noise, equal within a unit."""
-    noise = math.sqrt(2) * torch.erfinv(uniform_noise(scores)).gather(1, units.index)
-    logits = torch.logit(scores.float(), eps=1e-6) + noise
+def attention(scores: torch.Tensor, units: Units, noise: torch.Tensor | None = None) -> torch.Tensor:
+    """q = min(1, n a) (batch, positions), equal within a unit, of the guide's scores (batch, positions), to whose
+    log-odds `noise` (batch, positions) is added."""
+    logits = torch.logit(scores.float(), eps=1e-6)
+    logits = logits if noise is None else logits + noise.gather(1, units.index)
     weights = logits.masked_fill(~units.first, torch.finfo(logits.dtype).min).softmax(1) * units.first
     weights = (weights * units.first.sum(1, keepdim=True)).clamp_max(1)
     per_unit = torch.zeros_like(weights).scatter_add(1, units.index, weights)

@@ -21,12 +21,11 @@ class HardKumaArguments(RationaleTrainingArguments):
     [`RationaleTrainingArguments`] with the number of [`HardKumaTrainer`].
 
     Args:
-        multiplier_rate (`float`, *optional*, defaults to 20.0): the learning rate of log λ, as a multiple of
-            `learning_rate`.
+        multiplier_rate (`float`, *optional*, defaults to 0.02): the learning rate of log λ.
     """
 
     multiplier_rate: float = field(
-        default=20.0, metadata={"help": "HardKuma: learning rate of the multiplier, as a multiple of learning_rate."}
+        default=0.02, metadata={"help": "HardKuma: learning rate of the logarithm of the multiplier."}
     )
 
     def __post_init__(self):
@@ -43,8 +42,9 @@ class HardKumaTrainer(RationaleTrainer):
         players:    min_{E,P} CE(P(z), y) + λ (E[‖m‖₀] / n − s) + λ2 E[Σ_t 1(m_t = 0 ≠ m_{t−1}, or the reverse)] / n
         multiplier: max_{log λ} log λ · (E[‖m‖₀] / n − s)
 
-    Gradient ascent on log λ is the exponential update of the paper. The paper has a second multiplier for the changes,
-    and a recurrent extractor whose gates depend on each other. Both are left out here.
+    λ starts at the model's `sparsity_weight`. Gradient ascent on log λ is the exponential update of the paper if the
+    optimizer is gradient descent; Adam makes steps of about `multiplier_rate`, whatever the excess. The paper has a
+    second multiplier for the changes, and a recurrent extractor whose gates depend on each other. Both are left out.
 
     Raises:
         ValueError: if the model's sampler is another than `"kumaraswamy"`.
@@ -58,7 +58,7 @@ class HardKumaTrainer(RationaleTrainer):
 
     def add_players(self, model: PreTrainedModel) -> None:
         super().add_players(model)
-        model.add_training_module("multiplier", Multiplier())
+        model.add_training_module("multiplier", Multiplier(model.config.sparsity_weight))
 
     def penalties(
         self, model: PreTrainedModel, selection: Selection, units: Units, shares: list[float]
@@ -73,15 +73,17 @@ class HardKumaTrainer(RationaleTrainer):
         }
 
     def rate_factor(self, name: str) -> float:
-        return self.args.multiplier_rate if name.startswith("multiplier.") else super().rate_factor(name)
+        if name.startswith("multiplier."):
+            return self.args.multiplier_rate / max(self.args.learning_rate, 1e-12)
+        return super().rate_factor(name)
 
 
 class Multiplier(nn.Module):
-    """λ, which starts at 1."""
+    """λ, which starts at `value`."""
 
-    def __init__(self):
+    def __init__(self, value: float):
         super().__init__()
-        self.log = nn.Parameter(torch.zeros(()))
+        self.log = nn.Parameter(torch.tensor(max(float(value), 1e-6)).log())
 
 
 def expected_changes(probabilities: torch.Tensor, units: Units) -> torch.Tensor:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
+from datasets import Dataset
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -50,11 +52,12 @@ class INVRATTrainer(RationaleTrainer):
 
     In the term with λ both predictors are fixed. The environment is the column `environment` of the training set, a
     number from 0. All players step at once, while the paper takes turns. The aware predictor starts as a copy of the
-    predictor with a fresh classifier, before which it adds a vector of the environment. (The paper adds the
-    environment to every word.)
+    predictor with a fresh classifier. Before its classifier, it adds a learned vector of the environment to the
+    representation. (The public code joins the environment to every word's embedding.)
 
     Raises:
-        ValueError: if the training set has no column `environment`, or if the two players share one encoder.
+        ValueError: if the training set has no column `environment`, if a number in it is out of range, or if the two
+            players share one encoder.
     """
 
     name = "invrat"
@@ -63,6 +66,11 @@ class INVRATTrainer(RationaleTrainer):
     arguments_class = INVRATArguments
     model_options = {"share_encoder": False}
     columns = ("environment",)
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        if isinstance(self.train_dataset, Dataset):
+            check_environments(self.train_dataset["environment"][:], self.args.num_environments)
 
     def add_players(self, model: PreTrainedModel) -> None:
         super().add_players(model)
@@ -87,3 +95,13 @@ class INVRATTrainer(RationaleTrainer):
             "aware": aware.mean(),
             "invariance": self.args.invariance_weight * difference,
         }
+
+
+def check_environments(environments: Sequence[object], count: int) -> None:
+    """Raises `ValueError` if one of the `environments` is not a number from 0 to `count` - 1."""
+    for row, value in enumerate(environments):
+        if not isinstance(value, int) or not 0 <= value < count:
+            raise ValueError(
+                f"Row {row} of the training set has the environment {value!r}, but it must be a number from 0 to "
+                f"{count - 1}. Number the environments, and set num_environments."
+            )

@@ -35,7 +35,7 @@ class MCDTrainer(RationaleTrainer):
     Both players step at once, while the paper alternates. w is `full_text_weight`, 1 by default.
 
     Raises:
-        ValueError: if the two players share one encoder, which cannot be trained and fixed at once.
+        ValueError: if the two players share trained weights, which cannot be trained and fixed at once.
     """
 
     name = "mcd"
@@ -43,7 +43,7 @@ class MCDTrainer(RationaleTrainer):
     paper = "Liu et al., NeurIPS 2023"
     arguments_class = MCDArguments
     model_options = {"share_encoder": False}
-    replaces_game = True
+    replaces_game = separates_players = True
 
     def game(
         self, model: PreTrainedModel, inputs: RationaleInputs, selection: Selection

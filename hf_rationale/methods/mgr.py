@@ -33,8 +33,7 @@ class MGRArguments(RationaleTrainingArguments):
 class MGRTrainer(RationaleTrainer):
     r"""
     Several extractors select from the same texts for one predictor. They start differently and learn at different
-    rates, so that the predictor reads many words, and a meaningless word that one of them has fallen for does not
-    settle what it learns:
+    rates. If one of them selects a meaningless word, the others keep the predictor from relying on it:
 
         min_{E_1 … E_n, P} Σ_i CE(P(z_i), y) + Ω(m_i),    η_{E_i} = i η,    η_P = η / n
 

@@ -51,15 +51,7 @@ class N2RTrainer(RationaleTrainer):
     paper = "Liu et al., ICLR 2025"
     arguments_class = N2RArguments
     model_options = {"share_encoder": False}
-    replaces_game = True
-
-    def prepare_model(self, model: PreTrainedModel) -> None:
-        if not getattr(model.config, "share_encoder", False) and model.shared_weights:
-            raise ValueError(
-                "N2R trains the extractor with the predictor fixed, but the two players share embeddings that are "
-                "trained. Freeze them, or make the model without tie_word_embeddings (PLMR: with freeze_embeddings)."
-            )
-        super().prepare_model(model)
+    replaces_game = separates_players = True
 
     def game(
         self, model: PreTrainedModel, inputs: RationaleInputs, selection: Selection

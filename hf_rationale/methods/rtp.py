@@ -47,7 +47,8 @@ class RTPTrainer(RationaleTrainer):
     share at s, where the paper penalizes the size.
 
     Raises:
-        ValueError: if the model's mask head does not give spans, or if the two players share one encoder.
+        ValueError: if the model's mask head does not give spans, or if the two players share trained
+            weights.
     """
 
     name = "rtp"
@@ -55,7 +56,7 @@ class RTPTrainer(RationaleTrainer):
     paper = "Brinner and Zarrieß, EMNLP 2024"
     arguments_class = RTPArguments
     model_options = {"mask_head": "spans", "share_encoder": False}
-    replaces_game = True
+    replaces_game = separates_players = True
 
     def game(
         self, model: PreTrainedModel, inputs: RationaleInputs, selection: Selection
@@ -76,4 +77,4 @@ class RTPTrainer(RationaleTrainer):
     def penalties(
         self, model: PreTrainedModel, selection: Selection, units: Units, shares: list[float]
     ) -> dict[str, torch.Tensor]:
-        return regularize(model.config, selection._replace(masks=selection.probabilities), units, shares)
+        return regularize(model, selection._replace(masks=selection.probabilities), units, shares)

@@ -210,6 +210,8 @@ class RationalePreTrainedModel(PreTrainedModel):
                 positions, so this is for the full text only.
             predictor (*optional*): another module that predicts, for methods with a second predictor.
         """
+        if predictor is not None:  # an encoder that makes the features is trained by the model's own predictor alone
+            inputs = inputs._replace(features={name: value.detach() for name, value in inputs.features.items()})
         return (predictor or self.predictor)(self.reader, inputs, mask, full_text)._replace(read=mask)
 
     @property

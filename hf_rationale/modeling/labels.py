@@ -1,10 +1,12 @@
-"""From the labels of a dataset to class indices."""
+"""From the labels of a dataset to class indices, and to the weights of the classes."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from datasets import Dataset
+import numpy as np
+import torch
+from datasets import Dataset, IterableDataset
 from transformers import PreTrainedConfig
 
 
@@ -45,3 +47,27 @@ def class_index(row: int, label: Any, config: PreTrainedConfig) -> int:
         f"Row {row} of the dataset has the label {label!r}. A label must be a class index from 0 to "
         f"{config.num_labels - 1}, or one of the names {list(config.label2id)}. {cure}"
     )
+
+
+def class_weights(
+    weights: list[float] | str | None, dataset: Dataset | IterableDataset | None, num_labels: int
+) -> torch.Tensor | None:
+    r"""
+    The weight (num_labels,) of the examples of every class.
+
+    Args:
+        weights: a list, or `"balanced"` for weights in inverse proportion to the frequencies of the classes.
+        dataset: the encoded training set, which is counted.
+        num_labels: the number of classes.
+
+    Raises:
+        ValueError: if there are too few or too many weights, or if the classes of a stream would have to be counted.
+    """
+    if weights == "balanced":
+        if not isinstance(dataset, Dataset):
+            raise ValueError('class_weights="balanced" needs a Dataset as training set. Give a list of weights.')
+        frequencies = np.bincount(dataset["labels"][:], minlength=num_labels)
+        weights = (frequencies.sum() / (num_labels * frequencies.clip(1))).tolist()
+    if weights is not None and len(weights) != num_labels:
+        raise ValueError(f"class_weights needs {num_labels} weights, one for each class, but has {len(weights)}.")
+    return None if weights is None else torch.tensor(weights)

@@ -8,7 +8,6 @@ import torch
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from .configuration import RationaleBaseConfig
 from .outputs import Prediction, RationaleClassifierOutput, RationaleInputs, Selection
 from .selection import Units
 
@@ -31,50 +30,19 @@ def cross_entropy_game(
 
 def cross_entropy(logits: torch.Tensor, inputs: RationaleInputs) -> torch.Tensor:
     """CE(P(z), y) (batch,) of logits (batch, labels), times the weights of the examples if they have any."""
-    losses = F.cross_entropy(logits.float(), inputs.labels, reduction="none")
+    return weighted(F.cross_entropy(logits.float(), inputs.labels, reduction="none"), inputs)
+
+
+def weighted(losses: torch.Tensor, inputs: RationaleInputs) -> torch.Tensor:
+    """The `losses` (batch,) of the examples, times their weights if they have any."""
     return losses if inputs.weights is None else losses * inputs.weights
-
-
-def objective(
-    model: PreTrainedModel,
-    inputs: RationaleInputs,
-    selection: Selection,
-    sparsity: float | None = None,
-    game: Game = cross_entropy_game,
-    penalties: Penalties = lambda model, *selected: regularize(model.config, *selected),
-) -> RationaleClassifierOutput:
-    r"""
-    min_{E,P} CE(P(z), y) + Ω(m), with Ω(m) = λ1 | mean(m) − s | + λ2 Σ_t | m_t − m_{t−1} | (Lei et al. 2016; Chang et
-    al. 2020).
-
-    Args:
-        model: a rationale model.
-        inputs: a batch.
-        selection: what the extractor has selected.
-        sparsity: s, if it is not that of the model's configuration (a schedule).
-        game: what the players pay for the rationale, if it is not the cross-entropy alone.
-        penalties: Ω, if it is another.
-    """
-    prediction, losses = game(model, inputs, selection)
-    if losses:
-        shares = model.shares(model.config.sparsity if sparsity is None else sparsity)
-        losses |= penalties(model, selection, inputs.units, shares)
-    return RationaleClassifierOutput(
-        loss=sum(losses.values()) if losses else None,
-        logits=prediction.logits,
-        rationale_mask=selection.mask,
-        rationale_scores=selection.scores,
-        hidden_states=prediction.hidden_states,
-        attentions=prediction.attentions,
-        losses=losses | {"sparsity": selected_share(selection.mask.detach(), inputs.units).mean()} if losses else None,
-    )
 
 
 # --- Ω(m): sparsity and coherence penalties on a mask ----------------------------------------------------------------
 
 
 def regularize(
-    config: RationaleBaseConfig, selection: Selection, units: Units, shares: list[float]
+    model: PreTrainedModel, selection: Selection, units: Units, shares: list[float]
 ) -> dict[str, torch.Tensor]:
     r"""
     λ1 and λ2 times compactness and coherence, each the mean over the stages of extraction: one stage, or PLMR's
@@ -84,6 +52,7 @@ def regularize(
         selection: the training masks and the probabilities after every stage.
         shares (`list[float]`): the share that every stage should keep.
     """
+    config = model.config
     if config.sparsity_level == "unit":
         pairs = zip(selection.probabilities, shares, strict=True)
         distances = [prior_divergence(probability, units, share) for probability, share in pairs]
@@ -152,6 +121,44 @@ def coherence(mask: torch.Tensor, units: Units) -> torch.Tensor:
     left, right = units.edges.unbind(-1)
     changes = (mask.gather(1, right) - mask.gather(1, left)).abs().sum(1)
     return (changes / units.weights.sum(1).clamp_min(1)).mean()
+
+
+# --- The objective ---------------------------------------------------------------------------------------------------
+
+
+def objective(
+    model: PreTrainedModel,
+    inputs: RationaleInputs,
+    selection: Selection,
+    sparsity: float | None = None,
+    game: Game = cross_entropy_game,
+    penalties: Penalties = regularize,
+) -> RationaleClassifierOutput:
+    r"""
+    min_{E,P} CE(P(z), y) + Ω(m), with Ω(m) = λ1 | mean(m) − s | + λ2 Σ_t | m_t − m_{t−1} | (Lei et al. 2016; Chang et
+    al. 2020).
+
+    Args:
+        model: a rationale model.
+        inputs: a batch.
+        selection: what the extractor has selected.
+        sparsity: s, if it is not that of the model's configuration (a schedule).
+        game: what the players pay for the rationale, if it is not the cross-entropy alone.
+        penalties: Ω, if it is another.
+    """
+    prediction, losses = game(model, inputs, selection)
+    if losses:
+        shares = model.shares(model.config.sparsity if sparsity is None else sparsity)
+        losses |= penalties(model, selection, inputs.units, shares)
+    return RationaleClassifierOutput(
+        loss=sum(losses.values()) if losses else None,
+        logits=prediction.logits,
+        rationale_mask=selection.mask,
+        rationale_scores=selection.scores,
+        hidden_states=prediction.hidden_states,
+        attentions=prediction.attentions,
+        losses=losses | {"sparsity": selected_share(selection.mask.detach(), inputs.units).mean()} if losses else None,
+    )
 
 
 # --- The full-text term (PLMR), which any method can switch on -------------------------------------------------------

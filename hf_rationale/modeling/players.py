@@ -89,7 +89,7 @@ class BackdoorLinear(nn.Module):
         return self.linear(torch.cat([hidden, weights @ dictionary], dim=-1))
 
     def reset_parameters(self):
-        self.confounders.reset_parameters()
+        nn.init.normal_(self.confounders.weight, std=0.02)  # as in a new model
         self.linear.reset_parameters()
 
 

@@ -64,12 +64,17 @@ def word_scores(
     if explainer not in EXPLAINERS:
         raise ValueError(f"There is no explainer {explainer!r}. The explainers are {', '.join(EXPLAINERS)}.")
     labels = classify(model, dataset, tokenizer, batch_size=batch_size, max_length=max_length).argmax(1)
-    has_queries = "query" in dataset.column_names
-    queries = [" ".join(query) for query in dataset["query"]] if has_queries else [None] * len(labels)
     classifier, explain = Classifier(model, tokenizer, batch_size, max_length), EXPLAINERS[explainer]
-    rows = zip(dataset["tokens"], queries, labels.tolist(), strict=True)
+    rows = zip(dataset["tokens"], joined_queries(dataset), labels.tolist(), strict=True)
     with evaluation_mode(model):
         return [explain(classifier, *row) for row in tqdm(rows, total=len(labels), desc=explainer)]
+
+
+def joined_queries(dataset: Dataset) -> list[str | None]:
+    """The query of every text, if there are queries."""
+    if "query" not in dataset.column_names:
+        return [None] * len(dataset)
+    return [" ".join(query) for query in dataset["query"]]
 
 
 def select_words(
@@ -102,28 +107,24 @@ def averaged(scores: np.ndarray, words: Sequence[str]) -> float:
     return scores.mean()
 
 
-def marked_by(dataset: Dataset, masks: Sequence[np.ndarray]) -> Dataset:
-    """The dataset with the masks as its column `rationale`. A rationale model that is trained with it (`marks_weight`)
-    imitates the explainer, and explains itself: FRESH (Jain et al. 2020)."""
-    columns = [column for column in dataset.column_names if column != "rationale"]
-    return dataset.select_columns(columns).add_column("rationale", [mask.tolist() for mask in masks])
-
-
 def results(
     model: PreTrainedModel,
     dataset: Dataset,
     tokenizer: PreTrainedTokenizerBase,
     scores: Sequence[np.ndarray],
     masks: Sequence[np.ndarray],
-    **options,
+    *,
+    batch_size: int = 32,
+    max_length: int | None = None,
 ) -> list[dict[str, Any]]:
     """What the pipeline would return for each text (its words joined by blanks), for pages and metrics: the label of
     the full text, its probability, and the selected spans with the means of their scores. Scores are divided by the
-    largest of the text, and what speaks against the label has 0. `options` are those of
-    [`~faithfulness.classify`]."""
-    probabilities = classify(model, dataset, tokenizer, **options)
+    largest of the text, and what speaks against the label has 0. The other arguments are those of [`word_scores`]."""
+    probabilities = classify(model, dataset, tokenizer, batch_size=batch_size, max_length=max_length)
+    classifier = Classifier(model, tokenizer, batch_size, max_length)
     found = []
-    for words, own, mask, chances in zip(dataset["tokens"], scores, masks, probabilities, strict=True):
+    rows = zip(dataset["tokens"], joined_queries(dataset), scores, masks, probabilities, strict=True)
+    for words, query, own, mask, chances in rows:
         text, starts = " ".join(words), word_starts(words)
         shown = (own / max(np.abs(own).max(), 1e-12)).clip(0, 1)
         spans = [
@@ -142,7 +143,7 @@ def results(
                 "score": float(chances[label]),
                 "rationale": spans,
                 "sparsity": float(np.mean(mask)),
-                "truncated": False,
+                "truncated": classifier.truncates(words, query),
             }
         )
     return found

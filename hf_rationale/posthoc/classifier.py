@@ -61,6 +61,11 @@ class Classifier:
         numbers = np.searchsorted(starts, np.maximum(offsets[:, 1] - 1, 0), side="right") - 1
         return Encoded(dict(encoded.to(self.model.device)), np.where(own, numbers, -1))
 
+    def truncates(self, words: Sequence[str], query: str | None = None) -> bool:
+        """Whether the end of a text is cut off."""
+        last = max((place for place, word in enumerate(words) if word.strip()), default=-1)
+        return last >= 0 and last not in self.encode(words, query).words
+
     def logits(self, input_ids: torch.Tensor, *others: torch.Tensor, names: Sequence[str]) -> torch.Tensor:
         """(batch, labels) of the inputs `input_ids` and those with the given `names`, (batch, tokens) each."""
         return self.model(input_ids=input_ids, **dict(zip(names, others, strict=True))).logits
