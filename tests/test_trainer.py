@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import training_common
+from accelerate.utils import send_to_device
 from datasets import Dataset, DatasetDict
 from safetensors.torch import load_file
 from torch.nn import functional as F
@@ -282,7 +283,7 @@ def test_a_step_never_makes_the_host_wait(tmp_path, method):
     trainer = make_trainer(tmp_path, method)
     trainer.state.max_steps = 4
     batch = trainer.data_collator([trainer.train_dataset[index] for index in range(8)])
-    batch = {name: value.to("meta") for name, value in batch.items()}
+    batch = send_to_device(batch, "meta")
     model = trainer.model.train().to("meta")
     trainer.get_batch_samples(iter([batch]), 1, torch.device("meta"))
     loss = trainer.compute_loss(model, batch)
@@ -425,7 +426,7 @@ def test_the_best_checkpoints_threshold_is_kept(tmp_path):
     assert_equal_to_the_bit(dict(reloaded.state_dict()), load_file(best / "model.safetensors"))
 
 
-@every_row
+@every_row_in_slow_tests
 def test_calibration_meets_the_asked_sparsity(tmp_path, method, backbone):
     validation = examples(backbone, 25, seed=3)
     trainer = make_trainer(tmp_path, method, backbone, eval_dataset=validation, config={"decoding": "threshold"})
