@@ -5,6 +5,8 @@
 The models in `--output` select from the test set. A difference of F1 is over the seeds that both methods have, with
 its 95 % bootstrap interval over texts, and p is that of a paired randomization test of texts. The simple selector
 selects the share of the words that the model selects. `--plot` draws F1 over the minutes of training.
+
+A model reads the test set once: what it has selected is kept in `selected_words.npz` of its folder.
 """
 
 import argparse
@@ -12,6 +14,7 @@ import shlex
 from pathlib import Path
 
 import numpy as np
+from datasets import Dataset
 from matplotlib.figure import Figure
 from real_data import CORPORA, PLAIN, folder_of, recorded
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -21,6 +24,8 @@ from hf_rationale import load_rationale_dataset
 from hf_rationale.metrics import paired_test, rationale_scores
 from hf_rationale.reading import read_rationales
 from hf_rationale.yardsticks import LinearModel, Yardstick, bare_texts, dataset_units, position_yardsticks, summed
+
+KEPT = "selected_words.npz"
 
 
 def main():
@@ -43,10 +48,8 @@ def main():
     for (name, method, seed), line in recorded(options.results).items():
         folder = folder_of(options.output, name, method, seed)
         wanted = method in ("rnp", *options.methods) if options.methods else method != PLAIN
-        if name == options.only and wanted and (folder / "model.safetensors").exists():
-            model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
-            limit = flags_of(name, options.data, method).max_length
-            masks = read_rationales(model, marked, AutoTokenizer.from_pretrained(folder), max_length=limit).masks
+        if name == options.only and wanted and any((folder / file).exists() for file in (KEPT, "model.safetensors")):
+            masks = selected_words(folder, marked, flags_of(name, options.data, method).max_length)
             simple = select(rationale_scores(masks, marked["rationale"][:])["sparsity"])
             runs.setdefault(method, {})[seed] = (masks, simple, line)
 
@@ -80,6 +83,17 @@ def flags_of(corpus: str, data: str, method: str = "") -> argparse.Namespace:
     if given.max_length is None and given.encoder == "gru":
         given.max_length = 1024  # the default of examples/train.py
     return given
+
+
+def selected_words(folder: Path, marked: Dataset, max_length: int | None) -> list[np.ndarray]:
+    """What the model in `folder` selects from every text, as 0/1 for each word."""
+    if not (folder / KEPT).exists():
+        model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        masks = read_rationales(model, marked, tokenizer, max_length=max_length).masks
+        np.savez(folder / KEPT, words=np.concatenate(masks), lengths=[len(mask) for mask in masks])
+    kept = np.load(folder / KEPT)
+    return np.split(kept["words"], kept["lengths"].cumsum()[:-1])
 
 
 def simple_selector(name: str, corpus, marked):

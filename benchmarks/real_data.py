@@ -41,9 +41,9 @@ RATEBEER = (
 )
 GRU = "--encoder gru --vectors {data}/glove/glove.6B.100d.txt.gz"
 # Eased by default: see examples/train.py.
-MINILM = "--encoder {minilm} --use_cpu"
-MPNET = "--encoder {mpnet} --use_cpu"
-SENTENCES = "--encoder sentences:{minilm} --use_cpu"
+MINILM = "--encoder {minilm}"
+MPNET = "--encoder {mpnet}"
+SENTENCES = "--encoder sentences:{minilm}"
 BEER_DATA = f"--dataset beer --data_dir {{data}}/beer --data_description '{RATEBEER}'"
 BEER = f"{BEER_DATA} --sparsity 0.15 --max_length 256"
 # Eases the start of training. It is ours, not the papers'.
@@ -76,6 +76,9 @@ DISTILLED_UNITS = (
     f"--per_device_train_batch_size 32 {DISTILLED} --parts_first_ratio 0.8 --predictor_tuning_ratio 0.2 "
     "--num_train_epochs 10"
 )
+WITHOUT_START = "--predictor_first_ratio 0 --distillation_weight 0"
+# A pretrained encoder over tokens that selects units: the start of a model of sentences, then words first.
+MINILM_UNITS = f"{MINILM} {DISTILLED} --parts_first_ratio 0.8 --predictor_tuning_ratio 0.2"
 # The flags of examples/train.py for each corpus, without the method and the seed.
 CORPORA = {
     "tweets": f"{GRU} {TWEETS} --num_train_epochs 6",
@@ -92,6 +95,19 @@ CORPORA = {
     "movies-minilm": MOVIES_MINILM,
     # Whole reviews in overlapping windows. An epoch has 200 steps, and 120 take most of an hour on a CPU.
     "movies-minilm-windows": f"{MINILM} {MOVIES} {WINDOWS}",
+    "tweets-minilm-clauses": (
+        f"{MINILM_UNITS} {TWEETS_DATA} --selection_level clause --sparsity 0.2 --num_train_epochs 4"
+    ),
+    "beer-aroma-minilm-sentences": (
+        f"{MINILM_UNITS} {BEER_DATA} --aspect aroma --selection_level sentence --sparsity 0.12 --num_train_epochs 10"
+    ),
+    "hotel-cleanliness-minilm-clauses": (
+        f"{MINILM_UNITS} {HOTEL_DATA} --selection_level clause --sparsity 0.1 --num_train_epochs 10"
+    ),
+    # Whole reviews in overlapping windows: an epoch takes hours on a CPU.
+    "movies-minilm-sentences": (
+        f"{MINILM_UNITS} {MOVIES} --selection_level sentence --per_device_train_batch_size 8 --num_train_epochs 4"
+    ),
     "tweets-mpnet": f"{MPNET} {TWEETS} --num_train_epochs 1",
     "beer-appearance-by-sentence": f"{BY_SENTENCE} --aspect appearance",
     "beer-aroma-by-sentence": f"{BY_SENTENCE} --aspect aroma",
@@ -111,7 +127,10 @@ CORPORA = {
     "fever-sentences": f"{SENTENCES} --dataset fever --data_dir {{data}} --sparsity 0.08 --num_train_epochs 10",
     "movies-sentences": f"{SENTENCES} {MOVIES}",
     # Without what train.py sets by default, to measure one thing after the other.
-    "movies-sentences-plain": f"{SENTENCES} {MOVIES} --predictor_first_ratio 0 --distillation_weight 0",
+    "movies-sentences-plain": f"{SENTENCES} {MOVIES} {WITHOUT_START}",
+    "hotel-cleanliness-clauses-plain": (
+        f"{SENTENCES} {HOTEL_DATA} --selection_level clause --sparsity 0.1 {WITHOUT_START}"
+    ),
 }
 METHODS = ("rnp", "fr", "n2r", "n2r_mmi", "ver", "a2i", "fr+a2i", "n2r_mmi+ver")
 # PLMR splits an encoder by depth, which a GRU does not have.

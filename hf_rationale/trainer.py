@@ -210,6 +210,7 @@ class RationaleTrainer(LengthGroupingTrainer):
         mask = random_subset(inputs.units, model.config.sparsity)
         prediction = model.predict(inputs, mask)
         losses = {"cross_entropy": cross_entropy(prediction.logits, inputs).mean()}
+        losses |= self.further_players_first(model, inputs, mask)
         if self.args.distillation_weight or self.args.marks_weight:
             scores = model.select(inputs).scores
             losses |= self.guidance(model, inputs, scores)
@@ -224,6 +225,13 @@ class RationaleTrainer(LengthGroupingTrainer):
             rationale_mask=mask,
             losses=losses | {"sparsity": selected_share(mask, inputs.units).mean()},
         )
+
+    def further_players_first(
+        self, model: RationalePreTrainedModel, inputs: RationaleInputs, mask: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """What the players that a method adds learn before the game, while the predictor reads `mask` (batch,
+        positions). In the game they then say something from the start."""
+        return {}
 
     def training_objective(
         self, model: RationalePreTrainedModel, inputs: RationaleInputs
@@ -516,6 +524,13 @@ class RationaleTrainer(LengthGroupingTrainer):
         if self._component_weight:
             self._component_means()
         super()._save_checkpoint(model, trial)
+
+    def _determine_best_metric(self, metrics, trial) -> bool:
+        """A model from before the game does not count: nobody has taught its extractor to select for its predictor."""
+        first = self.args.predictor_first_ratio
+        if first and self.state.global_step <= round(first * self.state.max_steps):
+            return False
+        return super()._determine_best_metric(metrics, trial)
 
     def _load_best_model(self):
         super()._load_best_model()

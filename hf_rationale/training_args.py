@@ -41,7 +41,8 @@ class RationaleTrainingArguments(TrainingArguments):
             exactly what it is given at evaluation.
         predictor_first_ratio (`float`, *optional*, defaults to 0.0):
             The share of the training steps, from the start on, in which the predictor reads random units, from as few
-            as the model selects to all of them. The extractor does not select yet.
+            as the model selects to all of them. The extractor does not select yet, and no checkpoint of these steps
+            can be the best one.
         distillation_weight (`float`, *optional*, defaults to 0.0):
             The weight of a cross-entropy that teaches the extractor, in these first steps, to select what the
             predictor's decision depends on most (gradient × input). Together with `predictor_first_ratio` and

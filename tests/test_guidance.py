@@ -156,6 +156,25 @@ def test_without_a_game_the_extractor_only_imitates(tmp_path):
     assert ["compactness" in entry for entry in logs] == [False, False, True, True]
 
 
+def test_no_checkpoint_from_before_the_game_is_the_best(tmp_path):
+    """Even if it predicts best: here every accuracy is lower than the one before."""
+    accuracies = iter([0.9, 0.8, 0.7, 0.6])
+    trainer = make_trainer(
+        tmp_path,
+        train_dataset=examples("gru", 16),
+        eval_dataset=examples("gru", 8),
+        predictor_first_ratio=0.5,
+        num_train_epochs=4,
+        load_best_model_at_end=True,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+    )
+    trainer.compute_metrics = lambda prediction: {"accuracy": next(accuracies)}
+    trainer.train()
+    assert trainer.state.best_metric == 0.7
+    assert trainer.state.best_global_step == 3 * trainer.state.max_steps // 4
+
+
 @pytest.mark.parametrize(
     "args, message",
     [

@@ -370,6 +370,28 @@ def test_further_predictors_do_not_train_the_encoder_of_the_sentences(tmp_path, 
     assert any(value is not None and value.any() for value in found)
 
 
+FURTHER = {
+    "3player": ("complement", {"complement_predictor"}),
+    "invrat": ("aware", {"aware_predictor", "environments"}),
+    "a2r": ("soft", {"soft_predictor"}),
+    "dmr": ("teacher", {"teacher_predictor"}),
+    "grat": ("guide", {"guide_extractor", "guide_predictor"}),
+}
+
+
+@pytest.mark.parametrize("method", FURTHER)
+def test_further_players_learn_before_the_game(tmp_path, method):
+    trainer = make_trainer(tmp_path, method, predictor_first_ratio=0.5)
+    model = trainer.model.train()
+    output = trainer.predictor_first(model, model.prepare(**a_batch(trainer)))
+    name, players = FURTHER[method]
+    assert set(output.losses) == {"cross_entropy", name, "sparsity"}
+    weights = dict(model.named_parameters())
+    found = torch.autograd.grad(output.losses[name], list(weights.values()), allow_unused=True)
+    learning = {key.split(".")[0] for key, slope in zip(weights, found, strict=True) if slope is not None}
+    assert learning == players
+
+
 @pytest.mark.parametrize("method", ["mcd", "a2r", "rtp"])
 def test_players_that_share_trained_embeddings_raise(tmp_path, method):
     model, tokenizer = make_model(method, tie_word_embeddings=True)

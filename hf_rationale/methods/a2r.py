@@ -63,16 +63,28 @@ class A2RTrainer(RationaleTrainer):
         super().add_players(model)
         add_copy(model, "soft_predictor", model.predictor)
 
+    def further_players_first(
+        self, model: PreTrainedModel, inputs: RationaleInputs, mask: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        with torch.no_grad():
+            scores = model.select(inputs).scores
+        soft = self.soft_logits(model, inputs, scores.to(mask.dtype))
+        return super().further_players_first(model, inputs, mask) | {"soft": cross_entropy(soft, inputs).mean()}
+
     def game(
         self, model: PreTrainedModel, inputs: RationaleInputs, selection: Selection
     ) -> tuple[Prediction, dict[str, torch.Tensor]]:
         prediction = self.read(model, inputs, cut_off(selection.mask))
-        soft = model.predict(inputs, selection.scores.to(selection.mask.dtype), predictor=model.soft_predictor).logits
+        soft = self.soft_logits(model, inputs, selection.scores.to(selection.mask.dtype))
         return prediction, {
             "cross_entropy": cross_entropy(prediction.logits, inputs).mean(),
             "soft": cross_entropy(soft, inputs).mean(),
             "divergence": self.args.divergence_weight * jensen_shannon(prediction.logits, soft),
         }
+
+    def soft_logits(self, model: PreTrainedModel, inputs: RationaleInputs, scores: torch.Tensor) -> torch.Tensor:
+        """P_s(p ⊙ x) (batch, labels), with the `scores` p (batch, positions)."""
+        return model.predict(inputs, scores, predictor=model.soft_predictor).logits
 
 
 def jensen_shannon(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:

@@ -67,6 +67,14 @@ class DMRTrainer(RationaleTrainer):
         super().add_players(model)
         add_copy(model, "teacher_predictor", model.predictor)
 
+    def further_players_first(
+        self, model: PreTrainedModel, inputs: RationaleInputs, mask: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        everything = inputs.units.selectable.to(mask.dtype)
+        teacher = model.predict(inputs, everything, predictor=model.teacher_predictor).logits
+        losses = super().further_players_first(model, inputs, mask)
+        return losses | {"teacher": cross_entropy(teacher, inputs).mean()}
+
     def game(
         self, model: PreTrainedModel, inputs: RationaleInputs, selection: Selection
     ) -> tuple[Prediction, dict[str, torch.Tensor]]:

@@ -66,24 +66,39 @@ class GRATTrainer(RationaleTrainer):
         add_copy(model, "guide_extractor", model.extractor)
         add_copy(model, "guide_predictor", model.predictor)
 
+    def further_players_first(
+        self, model: PreTrainedModel, inputs: RationaleInputs, mask: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        guide = self.guide_loss(model, inputs, self.guide_scores(model, inputs))
+        return super().further_players_first(model, inputs, mask) | {"guide": guide}
+
     def game(
         self, model: PreTrainedModel, inputs: RationaleInputs, selection: Selection
     ) -> tuple[Prediction, dict[str, torch.Tensor]]:
         prediction, losses = super().game(model, inputs, selection)
-        scores = model.select(inputs, extractor=model.guide_extractor, rationale_ratio=1.0).scores
-        noise = math.sqrt(2) * torch.erfinv(uniform_noise(scores))  # |N(0, 1)|
-        noisy, q = (attention(scores, inputs.units, one).to(selection.mask.dtype) for one in (noise, None))
-        guide = model.predict(inputs, noisy, predictor=model.guide_predictor).logits
+        scores = self.guide_scores(model, inputs)
+        q = attention(scores, inputs.units).to(selection.mask.dtype)
         with torch.no_grad():
             target = model.predict(inputs, q, predictor=model.guide_predictor).logits
         alpha = 1 - self.state.global_step / max(1, self.state.max_steps)
         guidance = agreement(selection.scores, q.detach(), inputs.units).mean()
         match = jensen_shannon(prediction.logits, target)
         return prediction, losses | {
-            "guide": cross_entropy(guide, inputs).mean(),
+            "guide": self.guide_loss(model, inputs, scores),
             "guidance": self.args.guidance_weight * alpha * guidance,
             "guide_match": self.args.guide_match_weight * (1 - alpha) * match,
         }
+
+    def guide_scores(self, model: PreTrainedModel, inputs: RationaleInputs) -> torch.Tensor:
+        """The scores (batch, positions) of the guide's extractor."""
+        return model.select(inputs, extractor=model.guide_extractor, rationale_ratio=1.0).scores
+
+    def guide_loss(self, model: PreTrainedModel, inputs: RationaleInputs, scores: torch.Tensor) -> torch.Tensor:
+        """CE(G(x), y), with noise |N(0, 1)| on the guide's `scores` (batch, positions)."""
+        noise = math.sqrt(2) * torch.erfinv(uniform_noise(scores))
+        noisy = attention(scores, inputs.units, noise).to(model.dtype)
+        guide = model.predict(inputs, noisy, predictor=model.guide_predictor).logits
+        return cross_entropy(guide, inputs).mean()
 
 
 def attention(scores: torch.Tensor, units: Units, noise: torch.Tensor | None = None) -> torch.Tensor:

@@ -80,21 +80,31 @@ class INVRATTrainer(RationaleTrainer):
             "environments", nn.Embedding(self.args.num_environments, hidden_size, dtype=model.dtype)
         )
 
+    def further_players_first(
+        self, model: PreTrainedModel, inputs: RationaleInputs, mask: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        aware = cross_entropy(self.aware_logits(model, inputs, mask), inputs)
+        return super().further_players_first(model, inputs, mask) | {"aware": aware.mean()}
+
     def game(
         self, model: PreTrainedModel, inputs: RationaleInputs, selection: Selection
     ) -> tuple[Prediction, dict[str, torch.Tensor]]:
         prediction, losses = super().game(model, inputs, selection)
         z = cut_off(selection.mask)
-        aware = model.predict(inputs, z, predictor=model.aware_predictor).representation
-        environment = model.environments(inputs.columns["environment"].long())
-        aware_predictor = model.aware_predictor
-        logits = aware_predictor.classifier(aware_predictor.dropout(aware + environment))
+        logits = self.aware_logits(model, inputs, z)
         agnostic, aware = (cross_entropy(one, inputs) for one in (prediction.logits, logits))
         difference = through_excess(agnostic, prediction.read, selection.mask, aware, z, selection.mask)
         return prediction, losses | {
             "aware": aware.mean(),
             "invariance": self.args.invariance_weight * difference,
         }
+
+    def aware_logits(self, model: PreTrainedModel, inputs: RationaleInputs, mask: torch.Tensor) -> torch.Tensor:
+        """P_e(z, e) (batch, labels), of what `mask` (batch, positions) selects."""
+        predictor = model.aware_predictor
+        representation = model.predict(inputs, mask, predictor=predictor).representation
+        environment = model.environments(inputs.columns["environment"].long())
+        return predictor.classifier(predictor.dropout(representation + environment))
 
 
 def check_environments(environments: Sequence[object], count: int) -> None:

@@ -63,6 +63,14 @@ class ThreePlayerTrainer(RationaleTrainer):
         super().add_players(model)
         add_copy(model, "complement_predictor", model.predictor)
 
+    def further_players_first(
+        self, model: PreTrainedModel, inputs: RationaleInputs, mask: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        rest = inputs.units.selectable.to(mask.dtype) - mask
+        logits = model.predict(inputs, rest, predictor=model.complement_predictor).logits
+        losses = super().further_players_first(model, inputs, mask)
+        return losses | {"complement": cross_entropy(logits, inputs).mean()}
+
     def game(
         self, model: PreTrainedModel, inputs: RationaleInputs, selection: Selection
     ) -> tuple[Prediction, dict[str, torch.Tensor]]:
