@@ -106,6 +106,8 @@ def card_of(callback: ModelCardCallback, folder: Path, **metadata) -> ModelCard:
     labels = [config.id2label[index] for index in range(config.num_labels)]
     scores = _report_scores(report) if report else _metric_scores(callback.metrics)
     measured = next((split for split in ("test", *callback.metrics) if split in callback.metrics), None)
+    # What whole units add up to may be more, or less, than what was asked for.
+    share = next((value for label, value, _ in scores if label.startswith("sparsity")), config.sparsity)
     has_pipeline = isinstance(model, RationalePreTrainedModel) and hasattr(model, "text_reader")
     example = corpus.example if corpus else "Your text."
     output = _example_output(trainer, example) if has_pipeline and corpus else None
@@ -137,7 +139,7 @@ def card_of(callback: ModelCardCallback, folder: Path, **metadata) -> ModelCard:
         model_id=str(folder),
         model_class=type(model).__name__,
         has_pipeline=has_pipeline,
-        selected=f"about {config.sparsity:.0%}",
+        selected=f"about {share:.0%}",
         unit="the words" if has_pipeline else "its input",
         faithfulness=_FAITHFULNESS.get(getattr(config, "masking", None), _FAITHFULNESS["attention"]),
         example=repr(example),

@@ -122,6 +122,8 @@ class RationaleTrainer(LengthGroupingTrainer):
         else:
             reader = model
             self.prepare_model(model)
+        if not (args.fsdp or args.deepspeed or getattr(reader, "is_quantized", False)):
+            reader.to(args.device)  # where the Trainer would put it, but before a frozen encoder encodes the datasets
         train_dataset = self._encoded(train_dataset, reader, self.columns)
         if isinstance(eval_dataset, dict):
             eval_dataset = {name: self._encoded(dataset, reader) for name, dataset in eval_dataset.items()}

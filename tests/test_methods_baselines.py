@@ -304,7 +304,7 @@ def test_hardkuma_s_penalties_are_the_means_over_samples():
 
 @pytest.mark.parametrize("sparsity, direction", [(0.05, 1), (0.95, -1)])
 def test_hardkuma_s_multiplier_rises_while_too_much_is_selected(tmp_path, sparsity, direction):
-    trainer = make_trainer(tmp_path, "hardkuma", config={"sparsity": sparsity, "sparsity_weight": 2.0})
+    trainer = make_trainer(tmp_path, "hardkuma", config={"sparsity": sparsity}, initial_multiplier=2.0)
     start = trainer.model.multiplier.log.item()
     assert start == pytest.approx(math.log(2))
     trainer.train()

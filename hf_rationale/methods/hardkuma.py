@@ -18,18 +18,21 @@ from ..training_args import RationaleTrainingArguments
 @dataclass
 class HardKumaArguments(RationaleTrainingArguments):
     r"""
-    [`RationaleTrainingArguments`] with the number of [`HardKumaTrainer`].
+    [`RationaleTrainingArguments`] with the numbers of [`HardKumaTrainer`].
 
     Args:
+        initial_multiplier (`float`, *optional*, defaults to 0.1): λ at the start. A large one would close all gates
+            before the predictor has learned anything, and closed gates have no gradient.
         multiplier_rate (`float`, *optional*, defaults to 0.02): the learning rate of log λ.
     """
 
+    initial_multiplier: float = field(default=0.1, metadata={"help": "HardKuma: the multiplier at the start."})
     multiplier_rate: float = field(
         default=0.02, metadata={"help": "HardKuma: learning rate of the logarithm of the multiplier."}
     )
 
     def __post_init__(self):
-        self.check_weights("multiplier_rate")
+        self.check_weights("initial_multiplier", "multiplier_rate")
         super().__post_init__()
 
 
@@ -42,7 +45,7 @@ class HardKumaTrainer(RationaleTrainer):
         players:    min_{E,P} CE(P(z), y) + λ (E[‖m‖₀] / n − s) + λ2 E[Σ_t 1(m_t = 0 ≠ m_{t−1}, or the reverse)] / n
         multiplier: max_{log λ} log λ · (E[‖m‖₀] / n − s)
 
-    λ starts at the model's `sparsity_weight`. Gradient ascent on log λ is the exponential update of the paper if the
+    λ starts at `initial_multiplier`. Gradient ascent on log λ is the exponential update of the paper if the
     optimizer is gradient descent; Adam makes steps of about `multiplier_rate`, whatever the excess. The paper has a
     second multiplier for the changes, and a recurrent extractor whose gates depend on each other. Both are left out.
 
@@ -58,7 +61,7 @@ class HardKumaTrainer(RationaleTrainer):
 
     def add_players(self, model: PreTrainedModel) -> None:
         super().add_players(model)
-        model.add_training_module("multiplier", Multiplier(model.config.sparsity_weight))
+        model.add_training_module("multiplier", Multiplier(self.args.initial_multiplier))
 
     def penalties(
         self, model: PreTrainedModel, selection: Selection, units: Units, shares: list[float]
