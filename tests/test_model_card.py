@@ -47,6 +47,7 @@ def test_saving_writes_the_card_and_evaluating_adds_the_scores(trainer, tmp_path
     assert "On the test set of 9 texts." in card
     rows = rows_of(card)
     assert rows["rationale F1"] == f"{test['test_rationale_f1']:.4f}"
+    assert f"selects about {test['test_rationale_sparsity']:.0%} of the words" in card
     assert (rows["train"], rows["validation"], rows["test"]) == ("16", "7", "9")
     data = ModelCard.load(tmp_path / "README.md").data
     assert {"hf_rationale", "rationale", "n2r"} <= set(data.tags) and data.library_name == "transformers"
