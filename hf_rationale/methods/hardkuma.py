@@ -18,21 +18,16 @@ from ..training_args import RationaleTrainingArguments
 @dataclass
 class HardKumaArguments(RationaleTrainingArguments):
     r"""
-    [`RationaleTrainingArguments`] with the numbers of [`HardKumaTrainer`].
+    [`RationaleTrainingArguments`] with the number of [`HardKumaTrainer`].
 
     Args:
-        initial_multiplier (`float`, *optional*, defaults to 0.1): λ at the start. A large one would close all gates
-            before the predictor has learned anything, and closed gates have no gradient.
-        multiplier_rate (`float`, *optional*, defaults to 0.02): the learning rate of log λ.
+        multiplier_rate (`float`, *optional*, defaults to 0.02): the learning rate of λ.
     """
 
-    initial_multiplier: float = field(default=0.1, metadata={"help": "HardKuma: the multiplier at the start."})
-    multiplier_rate: float = field(
-        default=0.02, metadata={"help": "HardKuma: learning rate of the logarithm of the multiplier."}
-    )
+    multiplier_rate: float = field(default=0.02, metadata={"help": "HardKuma: learning rate of the multiplier."})
 
     def __post_init__(self):
-        self.check_weights("initial_multiplier", "multiplier_rate")
+        self.check_weights("multiplier_rate")
         super().__post_init__()
 
 
@@ -42,12 +37,14 @@ class HardKumaTrainer(RationaleTrainer):
     probability that has a closed form, so that the expected share and the expected number of changes are penalized,
     and not those of a sample. A multiplier λ holds the expected share at s:
 
-        players:    min_{E,P} CE(P(z), y) + λ (E[‖m‖₀] / n − s) + λ2 E[Σ_t 1(m_t = 0 ≠ m_{t−1}, or the reverse)] / n
-        multiplier: max_{log λ} log λ · (E[‖m‖₀] / n − s)
+        players:    min_{E,P} CE(P(z), y) + λ c + λ1/2 c² + λ2 E[Σ_t 1(m_t = 0 ≠ m_{t−1}, or the reverse)] / n
+        multiplier: max_λ λ c
+        with c = E[‖m‖₀] / n − s
 
-    λ starts at `initial_multiplier`. Gradient ascent on log λ is the exponential update of the paper if the
-    optimizer is gradient descent; Adam makes steps of about `multiplier_rate`, whatever the excess. The paper has a
-    second multiplier for the changes, and a recurrent extractor whose gates depend on each other. Both are left out.
+    The square makes it an augmented Lagrangian (Hestenes 1969). The paper has λ c alone, with exponential steps of λ.
+    In trainings as short as ours the share then swings from everything to nothing, where gates have no gradient. The
+    paper has a second multiplier for the changes, and a recurrent extractor whose gates depend on each other. Both are
+    left out.
 
     Raises:
         ValueError: if the model's sampler is another than `"kumaraswamy"`.
@@ -61,18 +58,19 @@ class HardKumaTrainer(RationaleTrainer):
 
     def add_players(self, model: PreTrainedModel) -> None:
         super().add_players(model)
-        model.add_training_module("multiplier", Multiplier(self.args.initial_multiplier))
+        model.add_training_module("multiplier", Multiplier())
 
     def penalties(
         self, model: PreTrainedModel, selection: Selection, units: Units, shares: list[float]
     ) -> dict[str, torch.Tensor]:
         pairs = list(zip(selection.probabilities, shares, strict=True))
-        excess = sum((selected_share(p, units) - share).mean() for p, share in pairs) / len(pairs)
+        excess = torch.stack([selected_share(p, units) - share for p, share in pairs])  # c (stages, batch)
         changes = sum(expected_changes(p, units) for p, _ in pairs) / len(pairs)
+        weight, multiplier = model.config.sparsity_weight, model.multiplier.value
         return {
-            "compactness": model.multiplier.log.detach().exp() * excess,
+            "compactness": (multiplier.detach() * excess + weight / 2 * excess.square()).mean(),
             "coherence": model.config.coherence_weight * changes,
-            "multiplier": -model.multiplier.log * excess.detach(),
+            "multiplier": -multiplier * excess.detach().mean(),
         }
 
     def rate_factor(self, name: str) -> float:
@@ -82,11 +80,11 @@ class HardKumaTrainer(RationaleTrainer):
 
 
 class Multiplier(nn.Module):
-    """λ, which starts at `value`."""
+    """λ, which starts at 0."""
 
-    def __init__(self, value: float):
+    def __init__(self):
         super().__init__()
-        self.log = nn.Parameter(torch.tensor(max(float(value), 1e-6)).log())
+        self.value = nn.Parameter(torch.zeros(()))
 
 
 def expected_changes(probabilities: torch.Tensor, units: Units) -> torch.Tensor:
