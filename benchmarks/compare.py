@@ -25,6 +25,7 @@ from hf_rationale.metrics import paired_test, rationale_scores
 from hf_rationale.reading import read_rationales
 from hf_rationale.yardsticks import LinearModel, Yardstick, bare_texts, dataset_units, position_yardsticks, summed
 
+
 KEPT = "selected_words.npz"
 
 
