@@ -10,12 +10,9 @@ What it is not: molecules. A method that finds the motif has passed a sanity che
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
-
-from .corpus import Corpus
 
 
 # The edges of the motifs, all over five nodes.
@@ -67,7 +64,9 @@ def tree(size: int, rng: np.random.Generator) -> list[tuple[int, int]]:
 
 def ladder(size: int, rng: np.random.Generator) -> list[tuple[int, int]]:
     half = size // 2
-    sides = [(node, node + 1) for node in range(half - 1)] + [(half + node, half + node + 1) for node in range(half - 1)]
+    sides = [(node, node + 1) for node in range(half - 1)] + [
+        (half + node, half + node + 1) for node in range(half - 1)
+    ]
     return sides + [(node, half + node) for node in range(half)]
 
 

@@ -43,8 +43,12 @@ class GraphRationaleConfig(RationaleBaseConfig):
         self.pooling = self.pooling or "mean"
 
     def validate_layers(self):
-        """Raises `ValueError` if there are no such layers."""
-        self.check_choices(layer_type=("gcn", "gin", "gat"), pooling=("mean", "max"), mask_head=("positions",))
+        """Raises `ValueError` if there are no such layers, or if a field is only for sequences."""
+        self.check_choices(layer_type=("gcn", "gin", "gat"), pooling=("mean", "max"))
+        if self.mask_head == "spans" or self.switch_cost:
+            raise ValueError(
+                "The nodes of a graph are no sequence: leave out mask_head='spans' (RTP) and switch_cost."
+            )
         for name in ("num_features", "num_layers", "hidden_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, but is {getattr(self, name)}")

@@ -36,7 +36,9 @@ def encode_graphs(dataset: Dataset, num_features: int, columns: tuple[str, ...] 
     label_column = next((name for name in ("label", "labels") if name in names), None)
 
     def encode(row: dict[str, Any], number: int) -> dict[str, Any]:
-        features, edges = checked_graph(f"Row {number} of the dataset", row["features"], row["edge_index"], num_features)
+        features, edges = checked_graph(
+            f"Row {number} of the dataset", row["features"], row["edge_index"], num_features
+        )
         labels = {} if label_column is None else {"labels": row[label_column]}
         return {
             "features": features,

@@ -106,9 +106,7 @@ class GraphPredictor(nn.Module):
         self.dropout = nn.Dropout(config.classifier_dropout)
         self.classifier = make_head(config, config.hidden_size, config.num_labels)
 
-    def forward(
-        self, reader: GraphEncoder, inputs: RationaleInputs, mask: torch.Tensor, full_text=None
-    ) -> Prediction:
+    def forward(self, reader: GraphEncoder, inputs: RationaleInputs, mask: torch.Tensor, full_text=None) -> Prediction:
         hidden = (reader if self.encoder is None else self.encoder)(inputs, mask)
         representation = pool(hidden, mask, self.pooling)
         return Prediction(self.classifier(self.dropout(representation)), representation, None, None)
@@ -217,7 +215,11 @@ class RationaleForGraphClassification(RationalePreTrainedModel):
         return self.rationalize(self.prepare(features, edges, node_mask, labels, columns), **options)
 
     def encode_dataset(
-        self, dataset: Dataset, processing_class: Any = None, max_length: int | None = None, columns: tuple[str, ...] = ()
+        self,
+        dataset: Dataset,
+        processing_class: Any = None,
+        max_length: int | None = None,
+        columns: tuple[str, ...] = (),
     ) -> Dataset:
         if max_length is not None:
             raise ValueError("A model of graphs reads graphs of any size and cuts none. Leave max_length out.")
