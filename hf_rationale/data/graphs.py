@@ -64,10 +64,8 @@ def tree(size: int, rng: np.random.Generator) -> list[tuple[int, int]]:
 
 def ladder(size: int, rng: np.random.Generator) -> list[tuple[int, int]]:
     half = size // 2
-    sides = [(node, node + 1) for node in range(half - 1)] + [
-        (half + node, half + node + 1) for node in range(half - 1)
-    ]
-    return sides + [(node, half + node) for node in range(half)]
+    side = path(half, rng)
+    return side + [(half + left, half + right) for left, right in side] + [(node, half + node) for node in range(half)]
 
 
 def star(size: int, rng: np.random.Generator) -> list[tuple[int, int]]:
@@ -107,8 +105,8 @@ def make_ba2motifs(
     n_train: int = 800, n_validation: int = 100, n_test: int = 100, base_size: int = 20, seed: int = 0
 ) -> DatasetDict:
     r"""
-    BA-2motifs (Luo et al., NeurIPS 2020), generated: a Barabási-Albert tree of 20 nodes with a house or a cycle of five
-    nodes. All graphs are connected, which some of the published ones are not.
+    BA-2motifs (Luo et al., NeurIPS 2020), generated: a Barabási-Albert tree of 20 nodes with a house or a cycle of
+    five nodes. All graphs are connected, which some of the published ones are not.
 
     Args:
         n_train, n_validation, n_test (`int`, *optional*, default to 800, 100 and 100): number of graphs of each split.

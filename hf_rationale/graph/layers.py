@@ -1,5 +1,7 @@
-"""The layers of torch-geometric, on the part of a graph that a mask selects. They have no bias, because a normalization
-follows, which has one."""
+"""The layers of torch-geometric, on the part of a graph that a mask selects.
+
+They have no bias at the end, because a normalization follows, which has one.
+"""
 
 from __future__ import annotations
 
