@@ -14,6 +14,7 @@ from .encoders.tokenization_word_level import word_level_tokenizer
 from .evaluation import evaluate_rationales
 from .graph.configuration_graph import GraphRationaleConfig
 from .graph.modeling_graph import RationaleForGraphClassification
+from .graph.pipeline import GraphRationalePipeline
 from .methods import *  # noqa: F403  what is registered there is exported here
 from .modeling.outputs import RationaleClassifierOutput
 from .sentences.configuration_sentences import SentenceRationaleConfig
@@ -52,6 +53,7 @@ del RationaleClassificationPipeline._registered_impl
 __all__ = [
     *methods.__all__,
     "GraphRationaleConfig",
+    "GraphRationalePipeline",
     "GruConfig",
     "GruModel",
     "PlmrConfig",

@@ -36,7 +36,7 @@ def test_a_corpus_appears_in_the_loader_the_command_line_and_the_documents(monke
 
 @pytest.mark.parametrize("corpus", CORPORA.values(), ids=CORPORA)
 def test_every_corpus_is_described(corpus: Corpus):
-    assert corpus.description.endswith(".") and corpus.files and corpus.marked in ("all", "test")
+    assert corpus.description.endswith(".") and corpus.files and corpus.marked in ("all", "test", "none")
     example = corpus.example
     assert example if isinstance(example, str) else set(example) == {"text", "text_pair"}
     assert (corpus.instances is None) == (corpus.class_names is None)

@@ -9,6 +9,7 @@ import torch
 from datasets import Dataset
 
 from ..modeling.outputs import NO_MARK, UNMARKED
+from .paths import undirected
 
 
 def encode_graphs(dataset: Dataset, num_features: int, columns: tuple[str, ...] = ()) -> Dataset:
@@ -74,8 +75,7 @@ def checked_graph(name: str, features: Any, edge_index: Any, num_features: int) 
             f"{name}: edge_index must have node numbers from 0 to {len(features) - 1}, but has numbers from "
             f"{edges.min()} to {edges.max()}"
         )
-    edges = np.unique(np.sort(edges.T[edges[0] != edges[1]], axis=1), axis=0)
-    return features, edges
+    return features, undirected(edges)
 
 
 def checked_marks(number: int, marks: Any, length: int) -> list[int]:

@@ -22,8 +22,8 @@ VARIANCE_FLOOR = 1e-2  # all nodes of a cycle have the same state
 
 
 class GraphEncoder(nn.Module):
-    """Layers over the part of a graph that a mask selects. Before every layer, what is not selected has the state 0, and
-    its edges have the weight 0."""
+    """Layers over the part of a graph that a mask selects. What is not selected has the state 0 before every
+    layer, and its edges have the weight 0."""
 
     def __init__(self, config: GraphRationaleConfig):
         super().__init__()
