@@ -31,7 +31,7 @@ def test_a_corpus_appears_in_the_loader_the_command_line_and_the_documents(monke
     assert "| `new` | `new.txt` | somewhere | test |" in corpora_table()
     with pytest.raises(SystemExit):
         cli.main(["evaluate", "--help"])
-    assert "aspect_reviews,new" in capsys.readouterr().out.replace("\n", "").replace(" ", "")
+    assert "tu,new" in capsys.readouterr().out.replace("\n", "").replace(" ", "")
 
 
 @pytest.mark.parametrize("corpus", CORPORA.values(), ids=CORPORA)
