@@ -18,7 +18,7 @@ from .configuration_graph import GraphRationaleConfig
 from .encoding import GraphCollator, encode_graphs
 
 
-VARIANCE_FLOOR = 1e-2  # all nodes of a cycle have the same state
+VARIANCE_FLOOR = 1e-3  # all nodes of a cycle have the same state
 
 
 class GraphEncoder(nn.Module):
@@ -35,7 +35,6 @@ class GraphEncoder(nn.Module):
         self.embedding = nn.Linear(config.num_features, size)
         self.layers = nn.ModuleList(LAYERS[config.layer_type](size) for _ in range(config.num_layers))
         self.norms = nn.ModuleList(GraphNorm(size) for _ in range(config.num_layers))
-        self.dropout = nn.Dropout(config.classifier_dropout)
 
     def forward(self, inputs: RationaleInputs, mask: torch.Tensor) -> torch.Tensor:
         """States (batch, nodes, hidden) of a batch with a `mask` (batch, nodes)."""
@@ -46,11 +45,11 @@ class GraphEncoder(nn.Module):
         edge_index = torch.cat([edges, edges.flip(0)], dim=1)
         visible = mask.to(features.dtype)
         weights = visible.flatten()[edge_index].prod(0)
+        shares = (visible / visible.sum(1, keepdim=True).clamp_min(1)).unsqueeze(1)
         hidden = self.embedding(features)
         for layer, norm in zip(self.layers, self.norms, strict=True):
-            states = (hidden * visible.unsqueeze(-1)).flatten(0, 1)
-            states = norm(layer(states, edge_index, weights).view_as(hidden), visible)
-            hidden = hidden + self.dropout(F.relu(states))
+            states = layer((hidden * visible.unsqueeze(-1)).flatten(0, 1), edge_index, weights)
+            hidden = hidden + F.relu(norm(states.view_as(hidden), shares))
         return hidden
 
     def reset_parameters(self):
@@ -77,11 +76,12 @@ class GraphNorm(nn.Module):
         nn.init.zeros_(self.bias)
         nn.init.ones_(self.mean_scale)
 
-    def forward(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Normalized states of `hidden` (batch, nodes, hidden), with a `mask` (batch, nodes)."""
-        centered = hidden - self.mean_scale * pool(hidden, mask, "mean").unsqueeze(1)
-        variance = pool(centered.square(), mask, "mean").unsqueeze(1)
-        return self.weight * centered / (variance + VARIANCE_FLOOR).sqrt() + self.bias
+    def forward(self, hidden: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+        """Normalized states of `hidden` (batch, nodes, hidden). `shares` (batch, 1, nodes) are those of the selected
+        nodes in the mean."""
+        centered = hidden - self.mean_scale * (shares @ hidden)
+        variance = shares @ centered.square()
+        return centered * (self.weight * (variance + VARIANCE_FLOOR).rsqrt()) + self.bias
 
 
 class GraphExtractor(nn.Module):
