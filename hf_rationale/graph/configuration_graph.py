@@ -18,9 +18,9 @@ class GraphRationaleConfig(RationaleBaseConfig):
         layer_type (`str`, *optional*, defaults to `"gin"`):
             The layers of both players: `"gcn"` (Kipf and Welling 2017), `"gin"` (Xu et al. 2019) or `"gat"`
             (Veličković et al. 2018).
-        num_layers (`int`, *optional*, defaults to 5):
+        num_layers (`int`, *optional*, defaults to 3):
             The number of layers of each player. A node knows its neighbourhood up to this distance.
-        hidden_size (`int`, *optional*, defaults to 64):
+        hidden_size (`int`, *optional*, defaults to 32):
             The width of the states of both players.
         share_encoder (`bool`, *optional*, defaults to `False`):
             Whether both players read the graph with the same layers (FR).
@@ -34,8 +34,8 @@ class GraphRationaleConfig(RationaleBaseConfig):
 
     num_features: int = 1
     layer_type: str = "gin"
-    num_layers: int = 5
-    hidden_size: int = 64
+    num_layers: int = 3
+    hidden_size: int = 32
     share_encoder: bool = False
 
     def __post_init__(self, **kwargs):
