@@ -39,6 +39,7 @@ TRAINING = {
     "full_text_weight": 1.0,
     "initial_sparsity": 0.95,
     "sparsity_warmup_ratio": 0.6,
+    "predictor_tuning_ratio": 0.1,
     "max_steps": 520,
 }
 # The share of the motif, and what is different from the recipe.
@@ -59,6 +60,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {},
         {"initial_sparsity": None, "full_text_weight": 0.0, "predictor_first_ratio": 0.4, "distillation_weight": 1.0},
     ),
+    "predictor not tuned": ({}, {"predictor_tuning_ratio": 0.0}),
     "slow predictor": ({}, {"scale_predictor_rate": True}),
 }
 

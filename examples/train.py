@@ -89,6 +89,7 @@ GRAPH_DEFAULTS = {
     "full_text_weight": 1.0,
     "initial_sparsity": 0.95,
     "sparsity_warmup_ratio": 0.6,
+    "predictor_tuning_ratio": 0.1,
 }
 # The flags that are fields of the model's configuration.
 MODEL_OPTIONS = (
@@ -297,7 +298,8 @@ def build_model(
     if script.encoder in GRAPH_LAYERS:
         names.pop("tokenizer")
         width = len(train_dataset[0]["features"][0])
-        options = {"layer_type": script.encoder, "num_features": width, **method.model_options}
+        options = {"layer_type": script.encoder, "num_features": width, "coherence_weight": 40.0}
+        options |= method.model_options
         RationaleForGraphClassification.check_fields(given)
         return RationaleForGraphClassification(GraphRationaleConfig(**names, **options | given))
     if script.encoder.startswith(SENTENCES):

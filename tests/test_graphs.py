@@ -1,5 +1,7 @@
 """What only graphs have: edges, the layers, and the rows of a dataset."""
 
+import sys
+
 import pytest
 import torch
 from datasets import Dataset
@@ -130,3 +132,9 @@ def test_the_auto_class_loads_a_model_of_graphs(tmp_path):
     graphs().model().save_pretrained(tmp_path)
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
     assert isinstance(loaded, RationaleForGraphClassification)
+
+
+def test_without_torch_geometric_the_error_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "hf_rationale.graph.layers", None)
+    with pytest.raises(ImportError, match=r"pip install 'hf_rationale\[graph\]'"):
+        RationaleForGraphClassification(GraphRationaleConfig())

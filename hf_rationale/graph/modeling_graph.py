@@ -16,6 +16,7 @@ from ..modeling.players import MaskPredictor, make_head, pool
 from ..modeling.selection import Marks, marks_of_positions, single_units
 from .configuration_graph import GraphRationaleConfig
 from .encoding import GraphCollator, encode_graphs
+from .yardsticks import graph_yardsticks
 
 
 VARIANCE_FLOOR = 1e-3  # all nodes of a cycle have the same state
@@ -227,6 +228,9 @@ class RationaleForGraphClassification(RationalePreTrainedModel):
 
     def data_collator(self, processing_class: Any = None, columns: tuple[str, ...] = ()) -> Callable:
         return GraphCollator(columns)
+
+    def yardsticks(self, dataset: Dataset, sparsity: float) -> dict[str, dict[str, float]]:
+        return {} if self.is_encoded(dataset) else graph_yardsticks(dataset, sparsity)
 
     def is_encoded(self, dataset: Dataset) -> bool:
         return "edges" in dataset.column_names
