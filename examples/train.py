@@ -89,7 +89,9 @@ GRAPH_DEFAULTS = {
     "full_text_weight": 1.0,
     "initial_sparsity": 0.95,
     "sparsity_warmup_ratio": 0.6,
-    "predictor_tuning_ratio": 0.1,
+    "predictor_tuning_ratio": 0.2,
+    "lr_scheduler_type": "constant",
+    "max_grad_norm": 0.0,
 }
 # The flags that are fields of the model's configuration.
 MODEL_OPTIONS = (
