@@ -38,11 +38,8 @@ TRAINING = {
     "learning_rate": 3e-3,
     "full_text_weight": 1.0,
     "initial_sparsity": 0.95,
-    "sparsity_warmup_ratio": 0.6,
-    "predictor_tuning_ratio": 0.2,
-    "lr_scheduler_type": "constant",
-    "max_grad_norm": 0.0,
-    "max_steps": 520,
+    "predictor_tuning_ratio": 0.3,
+    "max_steps": 600,
 }
 # The share of the motif, and what is different from the recipe.
 CORPORA: dict[str, dict[str, Any]] = {"ba2motifs": {"sparsity": 0.2}, "goodmotif": {"sparsity": 0.25}}

@@ -85,13 +85,10 @@ GRAPH_DEFAULTS = {
     "learning_rate": 3e-3,
     "per_device_train_batch_size": 64,
     "per_device_eval_batch_size": 128,
-    "num_train_epochs": 40,
+    "num_train_epochs": 46,
     "full_text_weight": 1.0,
     "initial_sparsity": 0.95,
-    "sparsity_warmup_ratio": 0.6,
-    "predictor_tuning_ratio": 0.2,
-    "lr_scheduler_type": "constant",
-    "max_grad_norm": 0.0,
+    "predictor_tuning_ratio": 0.3,
 }
 # The flags that are fields of the model's configuration.
 MODEL_OPTIONS = (
