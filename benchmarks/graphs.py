@@ -3,6 +3,7 @@
     python benchmarks/graphs.py --only ba2motifs goodmotif --methods rnp fr n2r --seeds 5   # a line for every run
     python benchmarks/graphs.py --only ba2motifs --methods rnp --variants gcn "5 layers"   # other settings
     python benchmarks/graphs.py --only ba2motifs goodmotif --plain               # classifiers, explainers
+    python benchmarks/graphs.py --only ba2motifs --cost                # time of a prediction
     python benchmarks/graphs.py --table                                                     # of all lines
 
 The lines are added to graphs.jsonl. A run that has a line is not repeated. All choices were made on the validation
@@ -188,6 +189,7 @@ def explain(corpus: str, options: dict[str, Any], seed: int, graphs: int = 30) -
     """The accuracy of a plain classifier, and F1 of the nodes that explainers find for `graphs` test graphs."""
     dataset = load_rationale_dataset(corpus)
     model, seconds = train_plain(corpus, options, seed)
+    cost = {"seconds": round(seconds, 1), "megabytes": peak_memory()}
     sparsity = CORPORA[corpus]["sparsity"]
     with torch.no_grad():
         accuracy = {
@@ -211,7 +213,7 @@ def explain(corpus: str, options: dict[str, Any], seed: int, graphs: int = 30) -
         **pg_explainer(model, collated(model, dataset["train"].select(range(100))), batch, lengths),
     }
     found = {name: round(score_nodes(rows, one, sparsity)["f1"], 4) for name, one in scores.items()}
-    return accuracy | {"seconds": round(seconds, 1), "graphs": len(rows), "test_f1": found}
+    return accuracy | cost | {"graphs": len(rows), "test_f1": found}
 
 
 def single(batch: dict[str, torch.Tensor], row: int) -> tuple[torch.Tensor, torch.LongTensor, torch.LongTensor]:
@@ -274,6 +276,27 @@ PLAIN = {
 }
 
 
+@torch.no_grad()
+def prediction_times(corpus: str, repetitions: int = 20) -> dict[str, float]:
+    """Milliseconds of CPU time for each test graph, in batches of 100: of a prediction with its rationale, and of one
+    from the whole graph."""
+    dataset = load_rationale_dataset(corpus)
+    model = make_model(corpus, dataset).eval()
+    batch = collated(model, dataset["test"].select(range(100)))
+    inputs = {name: value for name, value in batch.items() if name != "rationale"}
+    times = {}
+    for name, read in {
+        "rationale": lambda: model(**inputs),
+        "whole graph": lambda: read_everything(model, batch),
+    }.items():
+        read()
+        start = time.process_time()
+        for _ in range(repetitions):
+            read()
+        times[name] = round((time.process_time() - start) / repetitions / 100 * 1000, 3)
+    return times
+
+
 # --- Tables ----------------------------------------------------------------------------------------------------------
 
 
@@ -301,6 +324,7 @@ def main():
     parser.add_argument("--variants", nargs="*", default=["recipe"], choices=list(VARIANTS), help="the settings")
     parser.add_argument("--seeds", type=int, default=1, help="the number of seeds, from 0 on")
     parser.add_argument("--plain", action="store_true", help="train plain classifiers, and explain them")
+    parser.add_argument("--cost", action="store_true", help="measure the time of a prediction")
     parser.add_argument("--table", action="store_true", help="print a table of all lines")
     options = parser.parse_args()
     datasets.disable_progress_bars()
@@ -317,6 +341,8 @@ def main():
             for seed in range(options.seeds):
                 if (corpus, None, None, name, seed) not in done:
                     record({"corpus": corpus, "plain": name, "seed": seed, **explain(corpus, own, seed)})
+    for corpus in options.only if options.cost else ():
+        print(corpus, prediction_times(corpus))
     runs = [
         (corpus, method, variant, seed)
         for seed in range(options.seeds)
