@@ -1,10 +1,10 @@
 """Train every method on generated graphs, and compare what it selects with yardsticks and explainers.
 
-    python benchmarks/graphs.py --only ba2motifs goodmotif --methods rnp fr n2r --seeds 5   # a line for every run
-    python benchmarks/graphs.py --only ba2motifs --methods rnp --variants gcn "5 layers"   # other settings
-    python benchmarks/graphs.py --only ba2motifs goodmotif --plain               # classifiers, explainers
-    python benchmarks/graphs.py --only ba2motifs --cost                # time of a prediction
-    python benchmarks/graphs.py --table                                                     # of all lines
+    python benchmarks/graphs.py --only ba2motifs --methods rnp fr n2r --seeds 5          # a line for every run
+    python benchmarks/graphs.py --only ba2motifs --methods rnp --variants gcn "5 layers" # other settings
+    python benchmarks/graphs.py --only ba2motifs --plain                                 # classifiers, explainers
+    python benchmarks/graphs.py --only ba2motifs --cost                                  # the time of a prediction
+    python benchmarks/graphs.py --table                                                  # of all lines
 
 The lines are added to graphs.jsonl. A run that has a line is not repeated. All choices were made on the validation
 sets: the test sets were read at the end of every run.
