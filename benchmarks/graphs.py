@@ -61,6 +61,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"initial_sparsity": None, "full_text_weight": 0.0, "predictor_first_ratio": 0.4, "distillation_weight": 1.0},
     ),
     "predictor not tuned": ({}, {"predictor_tuning_ratio": 0.0}),
+    "perturbation rate 0.1": ({}, {"perturbation_rate": 0.1}),  # of VER
     "slow predictor": ({}, {"scale_predictor_rate": True}),
 }
 
