@@ -22,10 +22,12 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, HfArgumentParser,
 
 from hf_rationale import (
     METHODS,
+    GraphRationaleConfig,
     GruConfig,
     GruModel,
     PlmrForSequenceClassification,
     PLMRTrainer,
+    RationaleForGraphClassification,
     RationaleForSequenceClassification,
     RationaleTrainer,
     RationaleTrainingArguments,
@@ -78,6 +80,16 @@ SENTENCE_DEFAULTS = {
     "distillation_weight": 1.0,
     "full_text_weight": 1.0,
 }
+GRAPH_LAYERS = ("gcn", "gin", "gat")  # encoders of graphs
+GRAPH_DEFAULTS = {
+    "learning_rate": 3e-3,
+    "per_device_train_batch_size": 64,
+    "per_device_eval_batch_size": 128,
+    "num_train_epochs": 46,
+    "full_text_weight": 1.0,
+    "initial_sparsity": 0.95,
+    "predictor_tuning_ratio": 0.3,
+}
 # The flags that are fields of the model's configuration.
 MODEL_OPTIONS = (
     "sparsity",
@@ -104,7 +116,7 @@ class ScriptArguments:
         default="gru",
         metadata={
             "help": "gru, a folder or Hub id of a transformers encoder, or sentences: and one of these, for documents "
-            "of any length as sequences of sentences."
+            "of any length as sequences of sentences; or gcn, gin or gat, for graphs."
         },
     )
     model: str | None = field(
@@ -212,7 +224,10 @@ def defaults_of(method: type[RationaleTrainer], encoder: str, model: str | None)
         config = AutoConfig.from_pretrained(model)
         over_gru = any(isinstance(getattr(config, name), GruConfig) for name in config.sub_configs)
         encoder = SENTENCES if isinstance(config, SentenceRationaleConfig) else "gru" if over_gru else model
-    if encoder.startswith(SENTENCES):
+        encoder = config.layer_type if isinstance(config, GraphRationaleConfig) else encoder
+    if encoder in GRAPH_LAYERS:
+        defaults = dict(GRAPH_DEFAULTS)
+    elif encoder.startswith(SENTENCES):
         defaults = dict(SENTENCE_DEFAULTS)
     else:
         defaults = dict(GRU_DEFAULTS if encoder == "gru" else PRETRAINED_DEFAULTS)
@@ -243,7 +258,14 @@ def keep_marks(dataset: Dataset, count: int, seed: int) -> Dataset:
 
 
 def build_encoder(script: ScriptArguments, train_dataset):
-    """The encoder (a name, or a model; none with `--model`) and its tokenizer."""
+    """The encoder (a name, or a model; none with `--model`, and for graphs) and its tokenizer."""
+    has_edges = "edge_index" in train_dataset.column_names
+    if script.model is None and has_edges != (script.encoder in GRAPH_LAYERS):
+        raise SystemExit(
+            f"--encoder {script.encoder}: graphs need one of {', '.join(GRAPH_LAYERS)}, and texts another."
+        )
+    if has_edges:
+        return None, None
     if script.model is not None:
         return None, AutoTokenizer.from_pretrained(script.model)
     if script.encoder != "gru":
@@ -264,7 +286,7 @@ def build_encoder(script: ScriptArguments, train_dataset):
 
 
 def build_model(
-    script: ScriptArguments, method: type[RationaleTrainer], encoder, has_query: bool, **names
+    script: ScriptArguments, method: type[RationaleTrainer], encoder, train_dataset: Dataset, **names
 ) -> PreTrainedModel:
     """The model that the method trains."""
     given = {name: getattr(script, name) for name in MODEL_OPTIONS if getattr(script, name) is not None}
@@ -272,10 +294,18 @@ def build_model(
     if script.model is not None:
         names.pop("tokenizer")
         return RationaleForSequenceClassification.from_pretrained(script.model, **names, **given)
+    if script.encoder in GRAPH_LAYERS:
+        names.pop("tokenizer")
+        width = len(train_dataset[0]["features"][0])
+        options = {"layer_type": script.encoder, "num_features": width, "coherence_weight": 40.0}
+        options |= method.model_options
+        RationaleForGraphClassification.check_fields(given)
+        return RationaleForGraphClassification(GraphRationaleConfig(**names, **options | given))
     if script.encoder.startswith(SENTENCES):
         if issubclass(method, PLMRTrainer):
             raise SystemExit("plmr splits a transformer by depth. Leave sentences: out, or choose another method.")
         model_class = SentenceRationaleForSequenceClassification
+        has_query = "query" in train_dataset.column_names
         options = {"compare_query": has_query and not given.get("train_encoder"), **method.model_options}
     elif issubclass(method, PLMRTrainer):
         model_class, options = PlmrForSequenceClassification, {"selection_level": "word"}
@@ -327,7 +357,7 @@ def main():
         script,
         method,
         encoder,
-        has_query="query" in dataset["train"].column_names,
+        dataset["train"],
         tokenizer=tokenizer,
         id2label=dict(enumerate(names)),
         label2id={name: index for index, name in enumerate(names)},

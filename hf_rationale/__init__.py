@@ -12,6 +12,9 @@ from .encoders.configuration_gru import GruConfig
 from .encoders.modeling_gru import GruModel
 from .encoders.tokenization_word_level import word_level_tokenizer
 from .evaluation import evaluate_rationales
+from .graph.configuration_graph import GraphRationaleConfig
+from .graph.modeling_graph import RationaleForGraphClassification
+from .graph.pipeline import GraphRationalePipeline
 from .methods import *  # noqa: F403  what is registered there is exported here
 from .modeling.outputs import RationaleClassifierOutput
 from .sentences.configuration_sentences import SentenceRationaleConfig
@@ -36,6 +39,8 @@ AutoConfig.register("plmr", PlmrConfig)
 AutoModelForSequenceClassification.register(PlmrConfig, PlmrForSequenceClassification)
 AutoConfig.register(SentenceRationaleConfig.model_type, SentenceRationaleConfig)
 AutoModelForSequenceClassification.register(SentenceRationaleConfig, SentenceRationaleForSequenceClassification)
+AutoConfig.register(GraphRationaleConfig.model_type, GraphRationaleConfig)
+AutoModelForSequenceClassification.register(GraphRationaleConfig, RationaleForGraphClassification)
 PIPELINE_REGISTRY.register_pipeline(
     "rationale-classification",
     pipeline_class=RationaleClassificationPipeline,
@@ -47,6 +52,8 @@ del RationaleClassificationPipeline._registered_impl
 
 __all__ = [
     *methods.__all__,
+    "GraphRationaleConfig",
+    "GraphRationalePipeline",
     "GruConfig",
     "GruModel",
     "PlmrConfig",
@@ -55,6 +62,7 @@ __all__ = [
     "RationaleClassifierOutput",
     "RationaleConfig",
     "RationaleDataCollator",
+    "RationaleForGraphClassification",
     "RationaleForSequenceClassification",
     "RationaleTrainer",
     "RationaleTrainingArguments",

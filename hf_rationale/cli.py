@@ -247,11 +247,14 @@ def positive(text: str) -> int:
     return number
 
 
-def load(parser: argparse.ArgumentParser, model: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A model and its tokenizer, or an error of the command line. Code in the folder is never run."""
-    classes = (AutoModelForSequenceClassification, AutoTokenizer)
+def load(parser: argparse.ArgumentParser, model: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
+    """A model and its tokenizer (none if it reads no texts), or an error of the command line. Code in the folder is
+    never run."""
     try:
-        return tuple(one.from_pretrained(model, trust_remote_code=False) for one in classes)
+        loaded = AutoModelForSequenceClassification.from_pretrained(model, trust_remote_code=False)
+        if isinstance(loaded, RationalePreTrainedModel) and not hasattr(loaded, "text_reader"):
+            return loaded, None
+        return loaded, AutoTokenizer.from_pretrained(model, trust_remote_code=False)
     except Exception as error:  # a broken folder lets many libraries raise many kinds
         parser.error(f"{model} cannot be loaded: {type(error).__name__}: {error}")
 

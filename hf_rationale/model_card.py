@@ -116,7 +116,7 @@ def card_of(callback: ModelCardCallback, folder: Path, **metadata) -> ModelCard:
             **{
                 "library_name": "transformers",
                 "pipeline_tag": "text-classification" if has_pipeline else None,
-                "language": "en" if corpus else None,
+                "language": "en" if corpus and has_pipeline else None,
                 "tags": ["hf_rationale", "rationale", "explainability", *trainer.name.split("+")],
                 "model_name": folder.resolve().name,
                 "eval_results": [

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from training_common import BACKBONES
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
-from hf_rationale import PlmrForSequenceClassification, RationaleForSequenceClassification
+from hf_rationale import GraphRationalePipeline, PlmrForSequenceClassification, RationaleForSequenceClassification
 
 
 TRAIN = REPOSITORY / "examples" / "train.py"
@@ -332,3 +332,20 @@ def test_quickstart(tmp_path):
     page = (tmp_path / "out" / "rationales.html").read_text(encoding="utf-8")
     assert "Does it smell good?" in page
     assert RationaleForSequenceClassification.from_pretrained(tmp_path / "out").config.sparsity == 0.12
+
+
+def test_train_takes_graphs(tmp_path, monkeypatch):
+    sizes = '{"n_train": 64, "n_validation": 20, "n_test": 20}'
+    flags = ("--dataset", "ba2motifs", "--dataset_options", sizes, "--num_train_epochs", "1", "--use_cpu")
+    with pytest.raises(SystemExit, match="graphs need one of gcn, gin, gat"):
+        call_train(monkeypatch, *flags, "--encoder", "gru", "--output_dir", str(tmp_path / "none"))
+    call_train(monkeypatch, *flags, "--encoder", "gcn", "--method", "fr", "--output_dir", str(tmp_path / "fr"))
+    config = json.loads((tmp_path / "fr" / "config.json").read_text())
+    assert config["layer_type"] == "gcn" and config["share_encoder"] and config["id2label"]["0"] == "house"
+    scores = json.loads((tmp_path / "fr" / "all_results.json").read_text())
+    assert scores["yardstick"] == "core" and 0 <= scores["eval_rationale_f1"] <= 1
+    call_train(monkeypatch, *flags, "--model", str(tmp_path / "fr"), "--output_dir", str(tmp_path / "more"))
+    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "more")
+    assert loaded.config.layer_type == "gcn"
+    pipe = GraphRationalePipeline(str(tmp_path / "more"))
+    assert pipe({"features": [[1.0]] * 3, "edge_index": [[0, 1], [1, 2]]})["label"] in ("house", "cycle")

@@ -15,7 +15,12 @@ from common import ENCODERS, FIRST_WORD, VOCAB_SIZE, ModelCase, plmr_model, rand
 from transformers import AutoModelForSequenceClassification, BertConfig, set_seed
 from vectors import RationaleForVectorsClassification, VectorsConfig
 
-from hf_rationale import SentenceRationaleConfig, SentenceRationaleForSequenceClassification
+from hf_rationale import (
+    GraphRationaleConfig,
+    RationaleForGraphClassification,
+    SentenceRationaleConfig,
+    SentenceRationaleForSequenceClassification,
+)
 from hf_rationale.modeling.objective import selected_share
 
 
@@ -106,6 +111,24 @@ def sentences(batch: Callable = sentences_batch, **options) -> Kind:
     return Kind(make, batch, "vectors", lambda content: 3 - 2 * content, options)
 
 
+def graphs_batch(sizes=SIZES, seed: int = 0, extra: int = 0) -> dict[str, torch.Tensor]:
+    """Trees, of which the larger ones have cycles."""
+    batch = vectors_batch(sizes, seed, extra)
+    edges = torch.zeros(len(sizes), 2 * max(sizes), 2, dtype=torch.long)
+    for row, size in zip(edges, sizes, strict=True):
+        pairs = [(node // 2, node) for node in range(1, size)] + [(node, node + 3) for node in range(size - 3)]
+        row[: len(pairs)] = torch.tensor(pairs).view(-1, 2)
+    return {"features": batch["inputs"], "edges": edges, "node_mask": (batch["vector_ids"] >= 0).long()}
+
+
+def graphs(**options) -> Kind:
+    def make(**fields):
+        config = GraphRationaleConfig(num_features=4, num_layers=2, hidden_size=8, initializer_range=0.5, **fields)
+        return RationaleForGraphClassification(config)
+
+    return Kind(make, graphs_batch, "features", lambda content: 3 - 2 * content, options)
+
+
 KINDS = {
     "gru": text("gru"),
     "bert": text("bert", masking="attention"),
@@ -122,6 +145,11 @@ KINDS = {
     "sentences-threshold": sentences(decoding="threshold"),
     "sentences-top-k": sentences(decoding="top_k", rationale_top_k=2),
     "sentences-spans": sentences(decoding="threshold", switch_cost=0.05),
+    "graphs-gcn": graphs(layer_type="gcn"),
+    "graphs-gin": graphs(),
+    "graphs-gat": graphs(layer_type="gat"),
+    "graphs-max": graphs(pooling="max"),
+    "graphs-shared": graphs(share_encoder=True),
 }
 
 

@@ -31,12 +31,12 @@ def test_a_corpus_appears_in_the_loader_the_command_line_and_the_documents(monke
     assert "| `new` | `new.txt` | somewhere | test |" in corpora_table()
     with pytest.raises(SystemExit):
         cli.main(["evaluate", "--help"])
-    assert "aspect_reviews,new" in capsys.readouterr().out.replace("\n", "").replace(" ", "")
+    assert "tu,new" in capsys.readouterr().out.replace("\n", "").replace(" ", "")
 
 
 @pytest.mark.parametrize("corpus", CORPORA.values(), ids=CORPORA)
 def test_every_corpus_is_described(corpus: Corpus):
-    assert corpus.description.endswith(".") and corpus.files and corpus.marked in ("all", "test")
+    assert corpus.description.endswith(".") and corpus.files and corpus.marked in ("all", "test", "none")
     example = corpus.example
     assert example if isinstance(example, str) else set(example) == {"text", "text_pair"}
     assert (corpus.instances is None) == (corpus.class_names is None)

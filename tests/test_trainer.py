@@ -16,6 +16,7 @@ from datasets import Dataset, DatasetDict
 from safetensors.torch import load_file
 from torch.nn import functional as F
 from training_common import (
+    GRAPHS,
     METHODS,
     ONE_ROW_EACH,
     ROWS,
@@ -246,6 +247,8 @@ def test_every_component_reaches_its_players_and_no_other(tmp_path, method, back
                 lowest = "encoder.own" if predicts else "layers.0.own"
             elif backbone == SENTENCES:
                 lowest = "encoder.norm" if predicts else "layer.norm"
+            elif backbone == GRAPHS:
+                lowest = "encoder.embedding"
             else:
                 lowest = "encoder.embeddings"
             assert any(name.startswith(f"{player}.{lowest}") for name in reached), (component, player)
@@ -443,7 +446,7 @@ def test_calibration_meets_the_asked_sparsity(tmp_path, method, backbone):
         words, largest = words + float(weights.sum()), max(largest, float(weights.max()))
     assert words > 200
     assert abs(chosen - 0.3 * words) <= largest + 1e-5
-    if METHODS[method].config.get("selection_level") == "word" or backbone in ("gru", SENTENCES, *VECTORS):
+    if METHODS[method].config.get("selection_level") == "word" or backbone in ("gru", SENTENCES, GRAPHS, *VECTORS):
         assert trainer.evaluate()["eval_rationale_sparsity"] == chosen / words
 
 

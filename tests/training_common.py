@@ -29,6 +29,7 @@ from hf_rationale import (
     DMRTrainer,
     DRTrainer,
     FRTrainer,
+    GraphRationaleConfig,
     GRATTrainer,
     GruConfig,
     GruModel,
@@ -42,6 +43,7 @@ from hf_rationale import (
     NIRTrainer,
     PlmrForSequenceClassification,
     PLMRTrainer,
+    RationaleForGraphClassification,
     RationaleForSequenceClassification,
     RationaleTrainer,
     RationaleTrainingArguments,
@@ -135,16 +137,23 @@ BACKBONES: dict[str, Callable[[float], tuple[PreTrainedModel, PreTrainedTokenize
 # Another kind of input: sets of vectors, with two encoders (or a shared one), and split by depth.
 VECTORS = {"vectors": {}, "vectors-split": {"split_by_depth": True}}
 SENTENCES = "sentences"  # and a third: the sentences of a text, each encoded by a frozen encoder
+GRAPHS = "graphs"  # and a fourth: vectors with edges
 SPLIT = ("plmr", "vectors-split")
 
 
 def examples(backbone: str, count: int, seed: int = 0, marked: bool = True) -> Dataset:
     """What a model over this backbone reads."""
-    texts = (toy_sets if backbone in VECTORS else toy_reviews)(count, seed, marked)
+    texts = (toy_sets if backbone in (*VECTORS, GRAPHS) else toy_reviews)(count, seed, marked)
     if backbone == SENTENCES:
         texts = texts.add_column(
             "sentence_ids", [[place // 3 for place in range(len(row))] for row in texts["tokens"]]
         )
+    if backbone == GRAPHS:  # every node is joined to the next one and to that after it
+        texts = texts.rename_column("vectors", "features")
+        edges = [
+            [(node, node + step) for step in (1, 2) for node in range(len(row) - step)] for row in texts["features"]
+        ]
+        texts = texts.add_column("edge_index", [list(zip(*row, strict=True)) for row in edges])
     return texts.add_column("environment", [index // 2 % 2 for index in range(count)])
 
 
@@ -334,6 +343,7 @@ ROWS = [
     # Every method by itself. NIR is missing, because vectors are not words.
     *((name, "vectors-split" if name == "plmr" else "vectors") for name in REGISTERED if name != "nir"),
     *((name, SENTENCES) for name in REGISTERED if name not in ("nir", "plmr")),
+    *((name, GRAPHS) for name in REGISTERED if name not in ("nir", "plmr", "rtp")),  # and they have no order
 ]
 # One row of every method, with one backbone after the other, for tests that train several times. Slow tests take all.
 ONE_ROW_EACH = [
@@ -352,6 +362,16 @@ def make_model(
     if backbone in VECTORS:
         config = {"classifier_dropout": dropout, **METHODS[method].config, **VECTORS[backbone], **config}
         return RationaleForVectorsClassification(VectorsConfig(num_labels=2, sparsity=0.3, **config)), None
+    if backbone == GRAPHS:
+        config = {
+            "hidden_size": 12,
+            "num_layers": 1,
+            "classifier_dropout": dropout,
+            **METHODS[method].config,
+            **config,
+        }
+        config = GraphRationaleConfig(num_labels=2, sparsity=0.3, num_features=4, **config)
+        return RationaleForGraphClassification(config), None
     if backbone == SENTENCES:
         encoder, tokenizer = tiny_bert(0.0)
         config = {"hidden_size": 12, "classifier_dropout": dropout, **METHODS[method].config, **config}

@@ -2,7 +2,9 @@
 
 Every split of every corpus has the columns `tokens` (`List[str]`, the words), `label` (`ClassLabel`) and `rationale`
 (`List[int8]`, 0/1 for each word, or `None` if nobody marked the text). Corpora of pairs (multirc, fever) have one
-more, `query` (`List[str]`): a first segment that is always read and never selected.
+more, `query` (`List[str]`): a first segment that is always read and never selected. Corpora of graphs (ba2motifs,
+goodmotif, tu) have `features` (the features of each node) and `edge_index` (the two ends of each edge) in place of
+`tokens`, and a mark for each node.
 """
 
 import os
@@ -10,17 +12,21 @@ import os
 from datasets import DatasetDict
 
 from .aspect_reviews import ASPECT_REVIEWS, make_aspect_reviews
+from .ba2motifs import BA2MOTIFS
 from .beer import BEER
 from .corpus import Corpus
 from .eraser import FEVER, MOVIES, MULTIRC
+from .goodmotif import GOODMOTIF
 from .hotel import HOTEL
 from .schema import MalformedDataError
+from .tu import TU
 from .tweets import TWEETS
 
 
 # A corpus that is registered here appears in the command line, on model cards and in the documents by itself.
 CORPORA: dict[str, Corpus] = {
-    corpus.name: corpus for corpus in (BEER, HOTEL, MOVIES, MULTIRC, FEVER, TWEETS, ASPECT_REVIEWS)
+    corpus.name: corpus
+    for corpus in (BEER, HOTEL, MOVIES, MULTIRC, FEVER, TWEETS, ASPECT_REVIEWS, BA2MOTIFS, GOODMOTIF, TU)
 }
 
 
@@ -32,16 +38,18 @@ def load_rationale_dataset(
     Args:
         name (`str`):
             A name in `CORPORA`: `"beer"`, `"hotel"`, `"movies"`, `"multirc"`, `"fever"`, `"tweets"` (read from files),
-            or `"aspect_reviews"` (generated).
+            or `"aspect_reviews"` (generated). Of graphs: `"ba2motifs"` and `"goodmotif"` (generated), `"tu"`.
         data_dir (`str` or `os.PathLike`, *optional*):
             The folder of the corpus's files, or its parent. The module of the corpus lists its files.
-            `"aspect_reviews"` has no files.
+            `"aspect_reviews"` and `"goodmotif"` have no files, and `"ba2motifs"` needs none.
         aspect (`str` or `int`, *optional*):
             The aspect that decides the label, by name or number. `"beer"` and `"hotel"` need one, `"aspect_reviews"`
             takes the first by default, and the other corpora have none.
         options:
             The corpus's own options: `variant` for `"beer"`, `seed` for `"tweets"`, and for `"aspect_reviews"`
-            `n_train`, `n_validation`, `n_test`, `seed` and the arguments of [`make_aspect_reviews`].
+            `n_train`, `n_validation`, `n_test`, `seed` and the arguments of [`make_aspect_reviews`]. Those of graphs
+            have `seed`, and the generated ones `n_train`, `n_validation` and `n_test`; `"goodmotif"` also has `shift`
+            and `bias`.
 
     Returns:
         `datasets.DatasetDict`: the splits train, validation and test, as far as the corpus has them, all with the same

@@ -1,0 +1,1 @@
+"""A kind of input: graphs, such as molecules, of which nodes are selected."""

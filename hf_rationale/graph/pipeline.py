@@ -1,0 +1,108 @@
+"""Labels and rationales of single graphs, in the manner of a pipeline of transformers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from ..reading import check_batch_size, evaluation_mode
+from .encoding import GraphCollator, checked_graph
+from .modeling_graph import RationaleForGraphClassification
+
+
+class GraphRationalePipeline:
+    r"""
+    A function from graphs to their labels and rationales (the task `rationale-graph-classification`). transformers has
+    no pipeline for graphs, so that this is a class of its own with the same use.
+
+    Args:
+        model ([`RationaleForGraphClassification`] or `str`): the model, or its folder or Hub id.
+        device (*optional*): where to run the model. By default where it is.
+        batch_size (`int`, *optional*, defaults to 32): the number of graphs in a batch.
+        budget: the default budget of all calls: `rationale_ratio`, `rationale_top_k` or `rationale_threshold`.
+
+    Example:
+
+    ```python
+    >>> from hf_rationale import GraphRationalePipeline
+
+    >>> pipe = GraphRationalePipeline("outputs/rnp-ba2motifs")
+    >>> pipe({"features": [[1.0]] * 4, "edge_index": [[0, 1, 2], [1, 2, 3]]})
+    ```
+    """
+
+    task = "rationale-graph-classification"
+
+    def __init__(
+        self,
+        model: RationaleForGraphClassification | str | os.PathLike,
+        device: str | torch.device | None = None,
+        batch_size: int = 32,
+        **budget,
+    ):
+        check_batch_size(batch_size)
+        if not isinstance(model, RationaleForGraphClassification):
+            model = RationaleForGraphClassification.from_pretrained(model)
+        self.model = model if device is None else model.to(device)
+        self.batch_size, self.budget = batch_size, budget
+
+    @torch.no_grad()
+    def __call__(self, graphs: Any, **budget) -> dict[str, Any] | list[dict[str, Any]]:
+        r"""
+        Classify one graph, or several.
+
+        Args:
+            graphs: a graph, or a list (or dataset) of graphs. A graph is a dict with `features` (nodes, features) and
+                `edge_index` (2, edges), or a `torch_geometric.data.Data` with `x` and `edge_index`.
+            budget: another budget than that of the model: `rationale_ratio`, `rationale_top_k` or
+                `rationale_threshold`.
+
+        Returns:
+            for every graph a dict of `label`, `score` (its probability), `rationale` (the numbers of the selected
+            nodes), `edges` (those between two of them, which the predictor has read as well), `node_scores` (the
+            extractor's probability for every node) and `sparsity` (the share of the nodes that is selected).
+
+        Raises:
+            ValueError: if a graph has no node, other features than the model reads, or edges to missing nodes. The
+                message has the number of the graph.
+        """
+        single = isinstance(graphs, dict) or hasattr(graphs, "edge_index")
+        rows = [self._read(number, graph) for number, graph in enumerate([graphs] if single else graphs)]
+        results: list[dict[str, Any]] = []
+        with evaluation_mode(self.model):
+            for start in range(0, len(rows), self.batch_size):
+                results += self._classify(rows[start : start + self.batch_size], budget or self.budget)
+        return results[0] if single else results
+
+    def _read(self, number: int, graph: Any) -> dict[str, Any]:
+        if not isinstance(graph, dict):
+            graph = {"features": graph.x, "edge_index": graph.edge_index}
+        if missing := {"features", "edge_index"} - set(graph):
+            raise ValueError(f"Graph {number} needs {sorted(missing)}, but has {sorted(graph)}")
+        features, edges = checked_graph(
+            f"Graph {number}", graph["features"], graph["edge_index"], self.model.config.num_features
+        )
+        return {"features": features, "edges": edges, "length": len(features)}
+
+    def _classify(self, rows: Sequence[dict[str, Any]], budget: dict[str, Any]) -> list[dict[str, Any]]:
+        batch = {name: value.to(self.model.device) for name, value in GraphCollator()(rows).items()}
+        output = self.model(**batch, **budget)
+        results = []
+        parts = (output.logits.float().softmax(-1), output.rationale_mask > 0, output.rationale_scores.float())
+        for row, probabilities, mask, scores in zip(rows, *(part.cpu() for part in parts), strict=True):
+            label = int(probabilities.argmax())
+            chosen = mask.nonzero().flatten().tolist()
+            results.append(
+                {
+                    "label": self.model.config.id2label[label],
+                    "score": float(probabilities[label]),
+                    "rationale": chosen,
+                    "edges": [tuple(edge) for edge in row["edges"].tolist() if set(edge) <= set(chosen)],
+                    "node_scores": scores[: row["length"]].tolist(),
+                    "sparsity": len(chosen) / row["length"],
+                }
+            )
+        return results
