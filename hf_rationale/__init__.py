@@ -3,7 +3,7 @@
 Importing this package registers its models with the Auto classes and its pipeline with transformers.
 """
 
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModel, AutoModelForImageClassification, AutoModelForSequenceClassification
 
 from . import methods
 from .compat import PIPELINE_REGISTRY
@@ -12,6 +12,8 @@ from .encoders.configuration_gru import GruConfig
 from .encoders.modeling_gru import GruModel
 from .encoders.tokenization_word_level import word_level_tokenizer
 from .evaluation import evaluate_rationales
+from .image.configuration_image import RationaleImageConfig
+from .image.modeling_image import RationaleForImageClassification
 from .methods import *  # noqa: F403  what is registered there is exported here
 from .modeling.outputs import RationaleClassifierOutput
 from .sentences.configuration_sentences import SentenceRationaleConfig
@@ -36,6 +38,8 @@ AutoConfig.register("plmr", PlmrConfig)
 AutoModelForSequenceClassification.register(PlmrConfig, PlmrForSequenceClassification)
 AutoConfig.register(SentenceRationaleConfig.model_type, SentenceRationaleConfig)
 AutoModelForSequenceClassification.register(SentenceRationaleConfig, SentenceRationaleForSequenceClassification)
+AutoConfig.register(RationaleImageConfig.model_type, RationaleImageConfig)
+AutoModelForImageClassification.register(RationaleImageConfig, RationaleForImageClassification)
 PIPELINE_REGISTRY.register_pipeline(
     "rationale-classification",
     pipeline_class=RationaleClassificationPipeline,
@@ -55,7 +59,9 @@ __all__ = [
     "RationaleClassifierOutput",
     "RationaleConfig",
     "RationaleDataCollator",
+    "RationaleForImageClassification",
     "RationaleForSequenceClassification",
+    "RationaleImageConfig",
     "RationaleTrainer",
     "RationaleTrainingArguments",
     "SentenceRationaleConfig",

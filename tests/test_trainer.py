@@ -16,6 +16,7 @@ from datasets import Dataset, DatasetDict
 from safetensors.torch import load_file
 from torch.nn import functional as F
 from training_common import (
+    IMAGES,
     METHODS,
     ONE_ROW_EACH,
     ROWS,
@@ -246,6 +247,8 @@ def test_every_component_reaches_its_players_and_no_other(tmp_path, method, back
                 lowest = "encoder.own" if predicts else "layers.0.own"
             elif backbone == SENTENCES:
                 lowest = "encoder.norm" if predicts else "layer.norm"
+            elif backbone == IMAGES:
+                lowest = "encoder.embeddings" if predicts else "unet.down.reductions.0"
             else:
                 lowest = "encoder.embeddings"
             assert any(name.startswith(f"{player}.{lowest}") for name in reached), (component, player)
