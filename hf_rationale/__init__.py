@@ -14,6 +14,7 @@ from .encoders.tokenization_word_level import word_level_tokenizer
 from .evaluation import evaluate_rationales
 from .image.configuration_image import RationaleImageConfig
 from .image.modeling_image import RationaleForImageClassification
+from .image.pipeline import RationaleImageClassificationPipeline
 from .methods import *  # noqa: F403  what is registered there is exported here
 from .modeling.outputs import RationaleClassifierOutput
 from .sentences.configuration_sentences import SentenceRationaleConfig
@@ -46,8 +47,15 @@ PIPELINE_REGISTRY.register_pipeline(
     pt_model=AutoModelForSequenceClassification,
     type="text",
 )
+PIPELINE_REGISTRY.register_pipeline(
+    "rationale-image-classification",
+    pipeline_class=RationaleImageClassificationPipeline,
+    pt_model=AutoModelForImageClassification,
+    type="image",
+)
 # A saved pipeline would otherwise ask its users to run code from the model's folder, but the code is in this package.
 del RationaleClassificationPipeline._registered_impl
+del RationaleImageClassificationPipeline._registered_impl
 
 __all__ = [
     *methods.__all__,
@@ -61,6 +69,7 @@ __all__ = [
     "RationaleDataCollator",
     "RationaleForImageClassification",
     "RationaleForSequenceClassification",
+    "RationaleImageClassificationPipeline",
     "RationaleImageConfig",
     "RationaleTrainer",
     "RationaleTrainingArguments",

@@ -390,7 +390,7 @@ def make_model(
             encoder, num_labels=2, sparsity=0.3, **config
         ), tokenizer
     if backbone == IMAGES:
-        config = {"classifier_dropout": dropout, **METHODS[method].config, **config}
+        config = {"sparsity": 0.3, "classifier_dropout": dropout, **METHODS[method].config, **config}
         if not config.get("share_encoder"):
             # Without batch normalization, with which the loss of an image depends on its batch.
             config["backbone_config"] = ViTConfig(
@@ -402,7 +402,7 @@ def make_model(
                 patch_size=4,
                 initializer_range=0.2,
             )
-        config = RationaleImageConfig(num_labels=2, sparsity=0.3, patch_size=2, unet_sizes=[8, 8], **config)
+        config = RationaleImageConfig(num_labels=2, patch_size=2, unet_sizes=[8, 8], **config)
         processor = ViTImageProcessorPil(size={"height": 12, "width": 12})
         return RationaleForImageClassification(config), processor
     encoder, tokenizer = BACKBONES[backbone](dropout)

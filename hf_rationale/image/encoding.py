@@ -127,6 +127,11 @@ def encode_images(dataset: Dataset, processor: BaseImageProcessor, columns: tupl
     return encoded.with_format("numpy", columns=["pixels"], output_all_columns=True)
 
 
+def to_tensor(pixels: np.ndarray) -> torch.Tensor:
+    """A batch (1, channels, height, width) of the bytes of one image."""
+    return torch.from_numpy(pixels.copy())[None]
+
+
 def normalize(pixels: torch.Tensor, processor: BaseImageProcessor) -> torch.Tensor:
     """What the model reads of bytes (batch, channels, height, width), with the processor's factor, mean and standard
     deviation."""
