@@ -301,7 +301,7 @@ def test_generated_images_have_exact_masks_and_groups():
         image, mask = np.asarray(row["image"]), np.asarray(row["rationale"]) > 0
         assert len(np.unique(image[mask], axis=0)) == 1  # a digit has one tone, and no other pixel is of the digit
         assert 0.02 < mask.mean() < 0.3
-    for options in ({"size": 8}, {"correlation": 0.3}, {"textures": ("brick", "sand")}):
+    for options in ({"size": 8}, {"correlation": 0.3}, {"textures": ("brick", "sand")}, {"digits": ((1,), (1,))}):
         with pytest.raises(ValueError, match=next(iter(options))):
             make_shapes_on_textures(2, 2, 2, **options)
 
