@@ -198,11 +198,14 @@ def _plausibility(subject: _Subject) -> dict[str, Any]:
 def _yardsticks(subject: _Subject) -> dict[str, Any]:
     if not subject.marked:
         raise NotMeasurableError("The dataset has no rationale that people marked.")
-    if "tokens" not in subject.source.column_names:
-        raise NotMeasurableError("The dataset has no column 'tokens'.")
     rationales = subject.rationales
     chosen = [rationales.masks[row] for row in subject.marked]
     share = float(np.concatenate(chosen).mean())
+    if "tokens" not in subject.source.column_names:
+        scores = subject.model.yardsticks(subject.source, share, subject.tokenizer)
+        if not scores:
+            raise NotMeasurableError("The dataset has no column 'tokens', and its kind of input has no yardsticks.")
+        return {"sparsity": share, "best": best_yardstick(scores), "scores": scores}
     scores = yardsticks(subject.source, share, **subject.labelled)
     config = subject.model.config
     level = subject.level or getattr(config, "selection_level", "token")

@@ -4,10 +4,12 @@ kind of input is in `test_kinds.py` and `test_trainer.py`."""
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pytest
 import torch
+from conftest import load_script
 from datasets import Dataset
 from PIL import Image
 from training_common import make_args, make_model, toy_images
@@ -236,8 +238,28 @@ def test_the_card_and_the_report_name_what_does_not_apply(trained, tmp_path):
     report = evaluate_rationales(model, toy_images(8, seed=1), images, tmp_path)
     assert report.sections["plausibility"]["scores"]["token_micro"]["f1"] > 0
     assert "comprehensiveness" in json.dumps(report.sections["faithfulness"])
-    for section in ("yardsticks", "homogeneity"):
+    assert set(report.sections["yardsticks"]["scores"]) == {"random", "center", "contrast"}
+    for section in ("lipschitz", "failure_rate", "homogeneity"):
         assert list(report.sections[section]) == ["not measured"]
+
+
+def test_the_script_trains_and_evaluates(tmp_path, monkeypatch):
+    pytest.importorskip("skimage")
+    counts = {"n_train": 24, "n_validation": 8, "n_test": 12}
+    flags = (
+        f"--dataset_options {json.dumps(counts, separators=(',', ':'))} --size 16 --sparsity 0.15 --num_train_epochs 1"
+    )
+    monkeypatch.setattr(
+        sys, "argv", ["train_images.py", *flags.split(), "--output_dir", str(tmp_path), "--use_cpu", "1"]
+    )
+    load_script("examples/train_images.py").main()
+    scores = json.loads((tmp_path / "eval_results.json").read_text())
+    assert {"eval_accuracy", "eval_worst_group_accuracy", "eval_rationale_iou", "eval_center_f1"} <= set(scores)
+    assert (tmp_path / "selections.png").exists() and "digits: CC BY 4.0" in (tmp_path / "README.md").read_text()
+    for flags, message in ((["--method", "none"], "there is no none"), (["--dataset", "cub"], "pass --data_dir")):
+        monkeypatch.setattr(sys, "argv", ["train_images.py", *flags, "--output_dir", str(tmp_path)])
+        with pytest.raises(SystemExit, match=message):
+            load_script("examples/train_images.py").main()
 
 
 # --- Scores, yardsticks, pictures ------------------------------------------------------------------------------------

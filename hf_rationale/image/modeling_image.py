@@ -21,6 +21,7 @@ from ..text.encoders import load_encoder
 from .configuration_image import RationaleImageConfig
 from .encoding import ImageCollator, check_image_processor, encode_images
 from .unet import DownPath, UNet
+from .yardsticks import image_yardsticks
 
 
 class ImageExtractor(nn.Module):
@@ -250,6 +251,9 @@ class RationaleForImageClassification(RationalePreTrainedModel):
 
     def is_encoded(self, dataset: Dataset) -> bool:
         return "pixels" in dataset.column_names
+
+    def yardsticks(self, dataset: Dataset, sparsity: float, processing_class: Any) -> dict[str, dict[str, float]]:
+        return image_yardsticks(dataset, check_image_processor(processing_class), sparsity, self.config.patch_size)
 
 
 def grid_edges(rows: int, columns: int, device: torch.device | None = None) -> torch.LongTensor:

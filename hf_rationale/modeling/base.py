@@ -77,6 +77,11 @@ class RationalePreTrainedModel(PreTrainedModel):
         """Whether `dataset` has been through `encode_dataset`."""
         raise NotImplementedError
 
+    def yardsticks(self, dataset: Dataset, sparsity: float, processing_class: Any) -> dict[str, dict[str, float]]:
+        """The scores of simple selectors of the share `sparsity` on the marked examples of a dataset; none if this
+        kind of input has none."""
+        return {}
+
     @property
     def reader(self) -> nn.Module:
         """The encoder with which the predictor reads."""
