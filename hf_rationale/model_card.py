@@ -31,8 +31,8 @@ CARD_NAME = "README.md"
 PIPELINE_TASK = "rationale-classification"
 
 _FAITHFULNESS = {
-    "attention": "the logits do not depend on the content of the other words.",
-    "zero": "the logits do not depend on the content of the other words, but on their number and places.",
+    "attention": "the logits do not depend on the content of the other {marks}.",
+    "zero": "the logits do not depend on the content of the other {marks}, but on their number and places.",
 }
 
 
@@ -139,7 +139,11 @@ def card_of(callback: ModelCardCallback, folder: Path, **metadata) -> ModelCard:
         has_pipeline=has_pipeline,
         selected=f"about {config.sparsity:.0%}",
         unit="the words" if has_pipeline else "its input",
-        faithfulness=_FAITHFULNESS.get(getattr(config, "masking", None), _FAITHFULNESS["attention"]),
+        faithfulness=_FAITHFULNESS.get(getattr(config, "masking", None), _FAITHFULNESS["attention"]).format(
+            marks=f"{model.mark_name}s"
+        ),
+        example_name=model.example_name,
+        mark_name=model.mark_name,
         example=repr(example),
         example_output=output and pformat(output, width=110, sort_dicts=False),
         example_marks=output and render_marks(example, output),
@@ -157,7 +161,10 @@ def card_of(callback: ModelCardCallback, folder: Path, **metadata) -> ModelCard:
         threshold=f"{config.rationale_threshold:.4f}",
         measured=f"the {measured} set" if measured else "the evaluated data",
         count=f"{report.about['texts'] if report else len(callback.datasets[measured]):,}" if scores else "",
-        scores=[(label, f"{value:.4f}", interval) for label, value, interval in scores],
+        scores=[
+            (label.replace("texts", f"{model.example_name}s"), f"{value:.4f}", interval)
+            for label, value, interval in scores
+        ],
         yardstick=report.sections["yardsticks"].get("best") if report and "yardsticks" in report.sections else None,
         gold_share=next((f"{value:.4f}" for label, value, _ in scores if label.startswith("gold sparsity")), None),
         has_gold=any(label.startswith("rationale F1") for label, _, _ in scores),

@@ -115,6 +115,7 @@ class RationaleForImageClassification(RationalePreTrainedModel):
 
     config_class = RationaleImageConfig
     main_input_name = "pixel_values"
+    example_name, mark_name = "image", "pixel"
     encoded_columns = ("pixels",)
 
     def __init__(self, config: RationaleImageConfig):

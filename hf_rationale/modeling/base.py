@@ -48,6 +48,9 @@ class RationalePreTrainedModel(PreTrainedModel):
     # The Trainer would otherwise leave the division by accumulation steps to the model, as forward takes **kwargs.
     accepts_loss_kwargs = False
 
+    # What the model card calls an example, and what people mark in it.
+    example_name = "text"
+    mark_name = "word"
     training_modules: tuple[str, ...] = ()
     encoded_columns: tuple[str, ...] = ()  # what an encoded dataset must have, besides `rationale`
 
