@@ -11,6 +11,10 @@ yardsticks. `selections.png` shows what the methods select from the same test im
     python benchmarks/images.py --cost --output_dir out/images
 
 measures time and memory of training and inference, each in a process of its own.
+
+    python benchmarks/images.py --table --output_dir out/images
+
+prints the means over the seeds as Markdown, with the lowest and the highest.
 """
 
 from __future__ import annotations
@@ -179,6 +183,25 @@ def measure_cost(method: str) -> dict:
     }
 
 
+def table(lines: list[dict]) -> str:
+    """The means over seeds of the methods, and of the yardsticks."""
+    columns = ("validation_accuracy", "accuracy", "worst_group_accuracy", "f1", "iou", "sparsity", "minutes")
+    rows = [f"| method | seeds | {' | '.join(columns)} |", f"|---|---|{'---|' * len(columns)}"]
+    plain = [line["yardsticks"] for line in lines if "yardsticks" in line]
+    groups = {method: [line for line in lines if line["method"] == method] for method in TRAINERS}
+    groups |= {f"({name})": [one[name] for one in plain] for name in (plain[0] if plain else ())}
+    for method, group in groups.items():
+        if group:
+            cells = [span([line[column] for line in group]) if column in group[0] else "" for column in columns]
+            rows.append(f"| {method} | {len(group)} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def span(values: list[float]) -> str:
+    mean = f"{np.mean(values):.3f}"
+    return mean if len(values) == 1 else f"{mean} ({min(values):.3f}–{max(values):.3f})"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", nargs="+", default=["plain", "rnp", "n2r"], choices=TRAINERS)
@@ -188,12 +211,16 @@ def main():
     parser.add_argument("--config", type=json.loads, default={}, help="JSON: fields of the models' configuration")
     parser.add_argument("--arguments", type=json.loads, default={}, help="JSON: training arguments")
     parser.add_argument("--cost", action="store_true", help="measure time and memory instead")
+    parser.add_argument("--table", action="store_true", help="print the results instead")
     parser.add_argument("--cost_of", choices=TRAINERS, help=argparse.SUPPRESS)  # in the processes of --cost
     options = parser.parse_args()
     disable_progress_bars()
     options.output_dir.mkdir(parents=True, exist_ok=True)
     if options.cost_of:
         print(json.dumps(measure_cost(options.cost_of)))
+        return
+    if options.table:
+        print(table([json.loads(line) for line in (options.output_dir / "images.jsonl").read_text().splitlines()]))
         return
     results = options.output_dir / ("cost.jsonl" if options.cost else "images.jsonl")
     if options.cost:

@@ -206,12 +206,13 @@ def _example_output(trainer: Trainer, example: str | dict[str, str]) -> dict[str
 
 def _split_row(name: str, dataset: Dataset, label_names: list[str]) -> list[str]:
     """Of an encoded dataset: its name, size, mean number of words, share of each label, and share of marked words."""
-    marks = dataset["rationale"][:]
-    gold = [row for row in marks if row and row[0] >= 0]
+    # Row by row, because the marks of all pixels of a corpus of images do not fit into memory as Python numbers.
+    counts = [(len(row), sum(row) if row and row[0] >= 0 else None) for row in dataset["rationale"]]
+    gold = [count for count in counts if count[1] is not None]
     labels = dataset["labels"][:] if "labels" in dataset.column_names else []
     shares = [f"{labels.count(index) / len(labels):.1%}" if labels else "-" for index in range(len(label_names))]
-    marked = f"{sum(map(sum, gold)) / sum(map(len, gold)):.3f}" if gold else "-"
-    return [name, f"{len(dataset):,}", f"{sum(map(len, marks)) / len(marks):.0f}", *shares, marked]
+    marked = f"{sum(total for _, total in gold) / sum(length for length, _ in gold):.3f}" if gold else "-"
+    return [name, f"{len(dataset):,}", f"{sum(length for length, _ in counts) / len(counts):.0f}", *shares, marked]
 
 
 def _metric_scores(metrics: dict[str, dict[str, float]]) -> list[tuple[str, float, str]]:
