@@ -3,7 +3,7 @@
 Importing this package registers its models with the Auto classes and its pipeline with transformers.
 """
 
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModel, AutoModelForImageClassification, AutoModelForSequenceClassification
 
 from . import methods
 from .compat import PIPELINE_REGISTRY
@@ -15,6 +15,9 @@ from .evaluation import evaluate_rationales
 from .graph.configuration_graph import GraphRationaleConfig
 from .graph.modeling_graph import RationaleForGraphClassification
 from .graph.pipeline import GraphRationalePipeline
+from .image.configuration_image import RationaleImageConfig
+from .image.modeling_image import RationaleForImageClassification
+from .image.pipeline import RationaleImageClassificationPipeline
 from .methods import *  # noqa: F403  what is registered there is exported here
 from .modeling.outputs import RationaleClassifierOutput
 from .sentences.configuration_sentences import SentenceRationaleConfig
@@ -41,14 +44,23 @@ AutoConfig.register(SentenceRationaleConfig.model_type, SentenceRationaleConfig)
 AutoModelForSequenceClassification.register(SentenceRationaleConfig, SentenceRationaleForSequenceClassification)
 AutoConfig.register(GraphRationaleConfig.model_type, GraphRationaleConfig)
 AutoModelForSequenceClassification.register(GraphRationaleConfig, RationaleForGraphClassification)
+AutoConfig.register(RationaleImageConfig.model_type, RationaleImageConfig)
+AutoModelForImageClassification.register(RationaleImageConfig, RationaleForImageClassification)
 PIPELINE_REGISTRY.register_pipeline(
     "rationale-classification",
     pipeline_class=RationaleClassificationPipeline,
     pt_model=AutoModelForSequenceClassification,
     type="text",
 )
+PIPELINE_REGISTRY.register_pipeline(
+    "rationale-image-classification",
+    pipeline_class=RationaleImageClassificationPipeline,
+    pt_model=AutoModelForImageClassification,
+    type="image",
+)
 # A saved pipeline would otherwise ask its users to run code from the model's folder, but the code is in this package.
 del RationaleClassificationPipeline._registered_impl
+del RationaleImageClassificationPipeline._registered_impl
 
 __all__ = [
     *methods.__all__,
@@ -63,7 +75,10 @@ __all__ = [
     "RationaleConfig",
     "RationaleDataCollator",
     "RationaleForGraphClassification",
+    "RationaleForImageClassification",
     "RationaleForSequenceClassification",
+    "RationaleImageClassificationPipeline",
+    "RationaleImageConfig",
     "RationaleTrainer",
     "RationaleTrainingArguments",
     "SentenceRationaleConfig",

@@ -20,6 +20,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 # PIPELINE_REGISTRY: documented for custom pipelines, but not exported.
 __all__ = [
     "ALL_ATTENTION_FUNCTIONS",
+    "INFERRED_IMAGE_TASK",
     "INFERRED_TASK",
     "PIPELINE_REGISTRY",
     "AttentionInterface",
@@ -54,6 +55,7 @@ class _NamedTasks(dict):
 # `pipeline(model=…)` takes the task from `config.custom_pipelines` if there is just one. Of a task that is in it,
 # transformers would run code from the model's folder, but this one is registered by this package.
 INFERRED_TASK = _NamedTasks({"rationale-classification": {}})
+INFERRED_IMAGE_TASK = _NamedTasks({"rationale-image-classification": {}})
 
 
 class LengthGroupingTrainer(Trainer):

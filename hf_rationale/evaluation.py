@@ -202,7 +202,7 @@ def _yardsticks(subject: _Subject) -> dict[str, Any]:
     chosen = [rationales.masks[row] for row in subject.marked]
     share = float(np.concatenate(chosen).mean())
     if "tokens" not in subject.source.column_names:
-        scores = subject.model.yardsticks(subject.source, share)
+        scores = subject.model.yardsticks(subject.source, share, subject.tokenizer)
         if not scores:
             raise NotMeasurableError("The dataset has no column 'tokens', and its kind of input has no yardsticks.")
         return {"sparsity": share, "best": best_yardstick(scores), "scores": scores}

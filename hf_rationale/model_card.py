@@ -31,8 +31,8 @@ CARD_NAME = "README.md"
 PIPELINE_TASK = "rationale-classification"
 
 _FAITHFULNESS = {
-    "attention": "the logits do not depend on the content of the other words.",
-    "zero": "the logits do not depend on the content of the other words, but on their number and places.",
+    "attention": "the logits do not depend on the content of the other {marks}.",
+    "zero": "the logits do not depend on the content of the other {marks}, but on their number and places.",
 }
 
 
@@ -141,7 +141,11 @@ def card_of(callback: ModelCardCallback, folder: Path, **metadata) -> ModelCard:
         has_pipeline=has_pipeline,
         selected=f"about {share:.0%}",
         unit="the words" if has_pipeline else "its input",
-        faithfulness=_FAITHFULNESS.get(getattr(config, "masking", None), _FAITHFULNESS["attention"]),
+        faithfulness=_FAITHFULNESS.get(getattr(config, "masking", None), _FAITHFULNESS["attention"]).format(
+            marks=f"{model.mark_name}s"
+        ),
+        example_name=model.example_name,
+        mark_name=model.mark_name,
         example=repr(example),
         example_output=output and pformat(output, width=110, sort_dicts=False),
         example_marks=output and render_marks(example, output),
@@ -159,7 +163,10 @@ def card_of(callback: ModelCardCallback, folder: Path, **metadata) -> ModelCard:
         threshold=f"{config.rationale_threshold:.4f}",
         measured=f"the {measured} set" if measured else "the evaluated data",
         count=f"{report.about['texts'] if report else len(callback.datasets[measured]):,}" if scores else "",
-        scores=[(label, f"{value:.4f}", interval) for label, value, interval in scores],
+        scores=[
+            (label.replace("texts", f"{model.example_name}s"), f"{value:.4f}", interval)
+            for label, value, interval in scores
+        ],
         yardstick=report.sections["yardsticks"].get("best") if report and "yardsticks" in report.sections else None,
         gold_share=next((f"{value:.4f}" for label, value, _ in scores if label.startswith("gold sparsity")), None),
         has_gold=any(label.startswith("rationale F1") for label, _, _ in scores),
@@ -201,12 +208,13 @@ def _example_output(trainer: Trainer, example: str | dict[str, str]) -> dict[str
 
 def _split_row(name: str, dataset: Dataset, label_names: list[str]) -> list[str]:
     """Of an encoded dataset: its name, size, mean number of words, share of each label, and share of marked words."""
-    marks = dataset["rationale"][:]
-    gold = [row for row in marks if row and row[0] >= 0]
+    # Row by row, because the marks of all pixels of a corpus of images do not fit into memory as Python numbers.
+    counts = [(len(row), sum(row) if row and row[0] >= 0 else None) for row in dataset["rationale"]]
+    gold = [count for count in counts if count[1] is not None]
     labels = dataset["labels"][:] if "labels" in dataset.column_names else []
     shares = [f"{labels.count(index) / len(labels):.1%}" if labels else "-" for index in range(len(label_names))]
-    marked = f"{sum(map(sum, gold)) / sum(map(len, gold)):.3f}" if gold else "-"
-    return [name, f"{len(dataset):,}", f"{sum(map(len, marks)) / len(marks):.0f}", *shares, marked]
+    marked = f"{sum(total for _, total in gold) / sum(length for length, _ in gold):.3f}" if gold else "-"
+    return [name, f"{len(dataset):,}", f"{sum(length for length, _ in counts) / len(counts):.0f}", *shares, marked]
 
 
 def _metric_scores(metrics: dict[str, dict[str, float]]) -> list[tuple[str, float, str]]:

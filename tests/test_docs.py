@@ -12,7 +12,7 @@ import torch
 from conftest import REPOSITORY, load_script
 from datasets import Dataset
 from training_common import make_model, make_trainer, tiny_bert, toy_reviews
-from transformers import AutoModelForSequenceClassification, pipeline
+from transformers import AutoModelForSequenceClassification, ResNetConfig, ResNetModel, pipeline
 
 from hf_rationale import METHODS, RNPTrainer, load_rationale_dataset
 from hf_rationale.text.encoder_traits import ENCODER_TRAITS, EncoderTraits
@@ -20,6 +20,7 @@ from hf_rationale.text.encoder_traits import ENCODER_TRAITS, EncoderTraits
 
 tables = load_script("docs/tables.py")
 train = load_script("examples/train.py")
+train_images = load_script("examples/train_images.py")
 real_data = load_script("benchmarks/real_data.py")
 
 PAGES = [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md"), *(REPOSITORY / "benchmarks").glob("*.md")]
@@ -127,6 +128,8 @@ def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch, request):
     code = code.replace("glove.6B.100d.txt.gz", "glove.6B.100d.txt")
     if "posthoc" in code:
         pytest.importorskip("captum")
+    if "shapes_on_textures" in code:
+        pytest.importorskip("skimage")
     if "onnx" in code:
         pytest.importorskip("onnxruntime")
     if '"data/' in code:
@@ -140,6 +143,7 @@ def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch, request):
     }.items():
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+    ResNetModel(ResNetConfig(hidden_sizes=[8, 8], depths=[1, 1])).save_pretrained("image-encoder")
     Path("glove.6B.100d.txt").write_text("beer 1 0 2\nlovely 0 1 1\n", encoding="utf-8")
     reviews = load_rationale_dataset("aspect_reviews", aspect="aroma", n_train=60, n_test=20)
     names = reviews["train"].features["label"].names
@@ -151,7 +155,11 @@ def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch, request):
 
 TRAINING_FLAGS = {"model_config", *train.MODEL_OPTIONS} | {
     one.name
-    for kind in (train.ScriptArguments, *(method.arguments_class for method in METHODS.values()))
+    for kind in (
+        train.ScriptArguments,
+        train_images.ScriptArguments,
+        *(method.arguments_class for method in METHODS.values()),
+    )
     for one in dataclasses.fields(kind)
 }
 
@@ -160,7 +168,12 @@ def known_flags(program: str) -> set[str]:
     """The options of a program; those of training too where it hands them on."""
     source = "hf_rationale/cli.py" if program == "hf-rationale" else program
     own = set(re.findall(r"\"--(\w+)\"", (REPOSITORY / source).read_text(encoding="utf-8")))
-    trains = program in ("examples/train.py", "benchmarks/real_data.py", "benchmarks/spurious_token.py")
+    trains = program in (
+        "examples/train.py",
+        "examples/train_images.py",
+        "benchmarks/real_data.py",
+        "benchmarks/spurious_token.py",
+    )
     return own | (TRAINING_FLAGS if trains else set())
 
 

@@ -12,12 +12,22 @@ from typing import Any
 import pytest
 import torch
 from common import ENCODERS, FIRST_WORD, VOCAB_SIZE, ModelCase, plmr_model, random_texts, rationale_model
-from transformers import AutoModelForSequenceClassification, BertConfig, set_seed
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    ConvNextConfig,
+    PreTrainedConfig,
+    ResNetConfig,
+    ViTConfig,
+    set_seed,
+)
 from vectors import RationaleForVectorsClassification, VectorsConfig
 
 from hf_rationale import (
     GraphRationaleConfig,
     RationaleForGraphClassification,
+    RationaleForImageClassification,
+    RationaleImageConfig,
     SentenceRationaleConfig,
     SentenceRationaleForSequenceClassification,
 )
@@ -36,6 +46,8 @@ class Kind:
         batch: a batch of examples with these sizes, from a seed, padded by so many positions.
         content: the model input that holds the content, and a function that gives other content of the same shape.
         options: fields of the configuration.
+        places: from a mask (batch, positions) to one of the shape of the content.
+        pads: whether examples of a batch differ in size.
     """
 
     make: Callable[..., torch.nn.Module]
@@ -43,6 +55,8 @@ class Kind:
     content: str
     other: Callable[[torch.Tensor], torch.Tensor]
     options: dict[str, Any] = field(default_factory=dict)
+    places: Callable[[torch.Tensor], torch.Tensor] = lambda where: where
+    pads: bool = True
 
     def model(self):
         set_seed(1)
@@ -50,7 +64,8 @@ class Kind:
 
     def changed(self, batch: dict[str, torch.Tensor], where: torch.Tensor) -> dict[str, torch.Tensor]:
         content = batch[self.content]
-        where = where.bool().reshape(*where.shape, *[1] * (content.dim() - 2))
+        where = self.places(where.bool())
+        where = where.reshape(*where.shape, *[1] * (content.dim() - where.dim()))
         return batch | {self.content: torch.where(where, self.other(content), content)}
 
 
@@ -129,6 +144,38 @@ def graphs(**options) -> Kind:
     return Kind(make, graphs_batch, "features", lambda content: 3 - 2 * content, options)
 
 
+def images_batch(sizes=SIZES, seed: int = 0, extra: int = 0) -> dict[str, torch.Tensor]:
+    """As many images as there are sizes. All images of a batch have one size."""
+    return {"pixel_values": torch.randn(len(sizes), 3, 8, 8, generator=torch.Generator().manual_seed(seed))}
+
+
+def images(backbone: PreTrainedConfig | None = None, patch_size: int = 2, **options) -> Kind:
+    def make(**fields):
+        config = RationaleImageConfig(
+            backbone_config=backbone, patch_size=patch_size, unet_sizes=[8, 8], initializer_range=0.5, **fields
+        )
+        return RationaleForImageClassification(config)
+
+    def places(where: torch.Tensor) -> torch.Tensor:
+        side = 8 // patch_size
+        return where.view(-1, 1, side, side).repeat_interleave(patch_size, 2).repeat_interleave(patch_size, 3)
+
+    return Kind(make, images_batch, "pixel_values", lambda content: 3 - 2 * content, options, places, pads=False)
+
+
+CONVNEXT = ConvNextConfig(num_stages=2, hidden_sizes=[8, 12], depths=[1, 1], patch_size=1, initializer_range=0.3)
+RESNET = ResNetConfig(layer_type="basic", embedding_size=8, hidden_sizes=[8, 12], depths=[1, 1], hidden_act="gelu")
+VIT = ViTConfig(
+    hidden_size=12,
+    num_hidden_layers=1,
+    num_attention_heads=2,
+    intermediate_size=16,
+    image_size=8,
+    patch_size=4,
+    initializer_range=0.3,
+)
+
+
 KINDS = {
     "gru": text("gru"),
     "bert": text("bert", masking="attention"),
@@ -150,6 +197,11 @@ KINDS = {
     "graphs-gat": graphs(layer_type="gat"),
     "graphs-max": graphs(pooling="max"),
     "graphs-shared": graphs(share_encoder=True),
+    "images": images(CONVNEXT),
+    "images-pixels": images(RESNET, patch_size=1, fill="learned"),
+    "images-vit": images(VIT, patch_size=4, decoding="top_k", rationale_top_k=1),
+    "images-shared": images(share_encoder=True),
+    "images-kumaraswamy": images(CONVNEXT, sampler="kumaraswamy", decoding="threshold"),
 }
 
 
@@ -179,6 +231,8 @@ def test_unselected_content_never_changes_the_logits(kind):
 
 @torch.no_grad()
 def test_padding_is_never_selected_nor_counted_nor_read(kind):
+    if not kind.pads:
+        pytest.skip("examples of one size have no padding")
     model = kind.model()
     short, long = (model(**kind.batch(extra=extra), rationale_ratio=0.4) for extra in (0, 5))
     torch.testing.assert_close(long.logits, short.logits)

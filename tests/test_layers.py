@@ -21,6 +21,7 @@ LAYERS = (
     ("learning_rates", "model_card", "faithfulness", "trainer_checks", "explain", "extract", "convert", "onnx_export"),
     ("posthoc",),
     ("trainer",),
+    ("image",),
     ("methods",),
     ("diagnostics",),
     ("report",),
@@ -75,7 +76,7 @@ SHARED = ["methods", "metrics", "diagnostics", "trainer", "training_args", "repo
 def test_what_every_kind_of_input_shares_imports_no_kind(part: str):
     paths = (PACKAGE / part).rglob("*.py") if (PACKAGE / part).is_dir() else [PACKAGE / f"{part}.py"]
     for path in paths:
-        assert not {"text", "encoders", "sentences", "graph"} & set(imports_of(path)), path
+        assert not {"text", "encoders", "sentences", "graph", "image"} & set(imports_of(path)), path
 
 
 def test_private_names_of_transformers_are_in_compat():

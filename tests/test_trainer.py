@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 from training_common import (
     GRAPHS,
+    IMAGES,
     METHODS,
     ONE_ROW_EACH,
     ROWS,
@@ -249,6 +250,8 @@ def test_every_component_reaches_its_players_and_no_other(tmp_path, method, back
                 lowest = "encoder.norm" if predicts else "layer.norm"
             elif backbone == GRAPHS:
                 lowest = "encoder.embedding"
+            elif backbone == IMAGES:
+                lowest = "encoder.embeddings" if predicts else "unet.down.reductions.0"
             else:
                 lowest = "encoder.embeddings"
             assert any(name.startswith(f"{player}.{lowest}") for name in reached), (component, player)

@@ -18,7 +18,16 @@ import numpy as np
 import torch
 from datasets import Dataset
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import BertConfig, BertModel, PreTrainedModel, PreTrainedTokenizerFast, TrainerCallback, set_seed
+from transformers import (
+    BertConfig,
+    BertModel,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    TrainerCallback,
+    ViTConfig,
+    ViTImageProcessorPil,
+    set_seed,
+)
 from vectors import RationaleForVectorsClassification, VectorsConfig, toy_sets
 
 from hf_rationale import METHODS as REGISTERED
@@ -44,7 +53,9 @@ from hf_rationale import (
     PlmrForSequenceClassification,
     PLMRTrainer,
     RationaleForGraphClassification,
+    RationaleForImageClassification,
     RationaleForSequenceClassification,
+    RationaleImageConfig,
     RationaleTrainer,
     RationaleTrainingArguments,
     RNPTrainer,
@@ -79,6 +90,23 @@ def toy_reviews(count: int, seed: int = 0, marked: bool = True) -> Dataset:
             rationale[place] = 1
         examples.append({"tokens": tokens, "label": label, "rationale": rationale if marked else None})
     return to_dataset(examples, ("negative", "positive"))
+
+
+# --- Images ----------------------------------------------------------------------------------------------------------
+
+
+def toy_images(count: int, seed: int = 0, marked: bool = True, side: int = 12) -> Dataset:
+    """Gray noise with a marked square of four pixels, whose brightness decides the label."""
+    random = np.random.default_rng(seed)
+    rows: dict[str, list] = {"image": [], "label": [], "rationale": []}
+    for index in range(count):
+        label, (top, left) = index % 2, random.integers(0, side - 3, 2)
+        image, mask = random.integers(100, 156, (side, side, 3)), np.zeros((side, side), dtype=int)
+        image[top : top + 4, left : left + 4] = (20, 235)[label]
+        mask[top : top + 4, left : left + 4] = 1
+        for name, value in (("image", image), ("label", label), ("rationale", mask if marked else None)):
+            rows[name].append(value)
+    return Dataset.from_dict(rows)
 
 
 # --- Backbones: for text, an encoder with random weights and its tokenizer -------------------------------------------
@@ -138,12 +166,14 @@ BACKBONES: dict[str, Callable[[float], tuple[PreTrainedModel, PreTrainedTokenize
 VECTORS = {"vectors": {}, "vectors-split": {"split_by_depth": True}}
 SENTENCES = "sentences"  # and a third: the sentences of a text, each encoded by a frozen encoder
 GRAPHS = "graphs"  # and a fourth: vectors with edges
+IMAGES = "images"  # and a fifth: patches of images
 SPLIT = ("plmr", "vectors-split")
 
 
 def examples(backbone: str, count: int, seed: int = 0, marked: bool = True) -> Dataset:
     """What a model over this backbone reads."""
-    texts = (toy_sets if backbone in (*VECTORS, GRAPHS) else toy_reviews)(count, seed, marked)
+    make = toy_images if backbone == IMAGES else toy_sets if backbone in (*VECTORS, GRAPHS) else toy_reviews
+    texts = make(count, seed, marked)
     if backbone == SENTENCES:
         texts = texts.add_column(
             "sentence_ids", [[place // 3 for place in range(len(row))] for row in texts["tokens"]]
@@ -344,6 +374,7 @@ ROWS = [
     *((name, "vectors-split" if name == "plmr" else "vectors") for name in REGISTERED if name != "nir"),
     *((name, SENTENCES) for name in REGISTERED if name not in ("nir", "plmr")),
     *((name, GRAPHS) for name in REGISTERED if name not in ("nir", "plmr", "rtp")),  # and they have no order
+    *((name, IMAGES) for name in REGISTERED if name not in ("nir", "plmr", "rtp")),
 ]
 # One row of every method, with one backbone after the other, for tests that train several times. Slow tests take all.
 ONE_ROW_EACH = [
@@ -378,6 +409,22 @@ def make_model(
         return SentenceRationaleForSequenceClassification.from_encoder_pretrained(
             encoder, num_labels=2, sparsity=0.3, **config
         ), tokenizer
+    if backbone == IMAGES:
+        config = {"sparsity": 0.3, "classifier_dropout": dropout, **METHODS[method].config, **config}
+        if not config.get("share_encoder"):
+            # Without batch normalization, with which the loss of an image depends on its batch.
+            config["backbone_config"] = ViTConfig(
+                hidden_size=12,
+                num_hidden_layers=1,
+                num_attention_heads=2,
+                intermediate_size=16,
+                image_size=12,
+                patch_size=4,
+                initializer_range=0.2,
+            )
+        config = RationaleImageConfig(num_labels=2, patch_size=2, unet_sizes=[8, 8], **config)
+        processor = ViTImageProcessorPil(size={"height": 12, "width": 12})
+        return RationaleForImageClassification(config), processor
     encoder, tokenizer = BACKBONES[backbone](dropout)
     config = {"num_labels": 2, "sparsity": 0.3, "classifier_dropout": dropout, **METHODS[method].config, **config}
     model_class = PlmrForSequenceClassification if backbone == "plmr" else RationaleForSequenceClassification

@@ -62,7 +62,7 @@ def lipschitz(
     Raises:
         NotMeasurableError: (a `ValueError`) if the model selects nothing in any text, or does not read word vectors.
     """
-    if not hasattr(model.reader, "get_input_embeddings"):
+    if model.main_input_name != "input_ids":
         raise NotMeasurableError(f"{type(model).__name__} reads no word vectors, whose gradient could be measured.")
     dataset = encode(dataset, tokenizer, model, max_length)
     norms = []

@@ -48,6 +48,9 @@ class RationalePreTrainedModel(PreTrainedModel):
     # The Trainer would otherwise leave the division by accumulation steps to the model, as forward takes **kwargs.
     accepts_loss_kwargs = False
 
+    # What the model card calls an example, and what people mark in it.
+    example_name = "text"
+    mark_name = "word"
     training_modules: tuple[str, ...] = ()
     encoded_columns: tuple[str, ...] = ()  # what an encoded dataset must have, besides `rationale`
 
@@ -77,7 +80,7 @@ class RationalePreTrainedModel(PreTrainedModel):
         """Whether `dataset` has been through `encode_dataset`."""
         raise NotImplementedError
 
-    def yardsticks(self, dataset: Dataset, sparsity: float) -> dict[str, dict[str, float]]:
+    def yardsticks(self, dataset: Dataset, sparsity: float, processing_class: Any) -> dict[str, dict[str, float]]:
         """The scores of simple selectors of the share `sparsity` on the marked examples of a dataset; none if this
         kind of input has none."""
         return {}

@@ -1,0 +1,394 @@
+"""Images: encoding, the generator, the readers, scores, yardsticks, pictures and the pipeline. What holds for every
+kind of input is in `test_kinds.py` and `test_trainer.py`."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import load_script
+from datasets import Dataset
+from PIL import Image
+from training_common import make_args, make_model, toy_images
+from transformers import AutoModelForImageClassification, ViTConfig, ViTForImageClassification, ViTImageProcessorPil
+from transformers import pipeline as make_pipeline
+
+from hf_rationale import (
+    METHODS,
+    RationaleForImageClassification,
+    RationaleImageConfig,
+    RNPTrainer,
+    evaluate_rationales,
+)
+from hf_rationale.image.birds import read_cub, read_waterbirds
+from hf_rationale.image.encoding import ImageCollator, encode_images
+from hf_rationale.image.modeling_image import grid_edges
+from hf_rationale.image.pictures import gallery, overlay
+from hf_rationale.image.scores import group_accuracy, image_metrics, mask_scores
+from hf_rationale.image.shapes_on_textures import make_shapes_on_textures
+from hf_rationale.image.yardsticks import image_yardsticks
+from hf_rationale.modeling.objective import coherence
+
+
+def processor(side: int = 12, **options) -> ViTImageProcessorPil:
+    return ViTImageProcessorPil(size={"height": side, "width": side}, **options)
+
+
+# --- The model -------------------------------------------------------------------------------------------------------
+
+
+def test_resnet_18_is_the_default():
+    config = RationaleImageConfig()
+    assert (config.backbone_config.depths, config.representation_size) == ([2, 2, 2, 2], 512)
+    assert config.selection_level == "pixel"
+
+
+def test_coherence_counts_neighbours_right_and_below():
+    assert sorted(map(tuple, grid_edges(2, 3).tolist())) == [(0, 1), (0, 3), (1, 2), (1, 4), (2, 5), (3, 4), (4, 5)]
+    model, _ = make_model(backbone="images")
+    units = model.prepare(torch.zeros(1, 3, 12, 12)).units
+    mask = torch.zeros(1, 36)
+    mask[0, 7] = 1  # an inner patch has four neighbours
+    assert float(coherence(mask, units)) == pytest.approx(4 / 36)
+
+
+@torch.no_grad()
+def test_the_predictor_sees_the_fill_where_nothing_is_selected():
+    model = RationaleForImageClassification(RationaleImageConfig(patch_size=4, fill="learned", unet_sizes=[8, 8]))
+    hide = model.predictor.hide
+    hide.color.copy_(torch.tensor([0.1, 0.2, 0.3]))
+    seen = hide(torch.ones(1, 3, 8, 8), torch.tensor([[0.0, 1.0, 0.0, 0.0]]))
+    assert seen[0, :, 0, 7].tolist() == [1, 1, 1]
+    torch.testing.assert_close(seen[0, :, 7, 7], torch.tensor([0.1, 0.2, 0.3]))
+    assert int((seen[0, 0] == 1).sum()) == 16
+
+
+@torch.no_grad()
+def test_a_backbones_weights_are_taken_over():
+    config = ViTConfig(
+        hidden_size=12, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=8, patch_size=4
+    )
+    classifier = ViTForImageClassification(config).eval()
+    model = RationaleForImageClassification.from_encoder_pretrained(classifier, patch_size=4, sparsity=0.5)
+    images = torch.randn(2, 3, 8, 8)
+    everything = torch.ones(2, 4)
+    read = model.predict(model.prepare(images), everything).representation
+    torch.testing.assert_close(read, classifier.vit(images).last_hidden_state[:, 0])
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"mask_head": "spans"}, "mask_head"),
+        ({"decoding": "threshold", "switch_cost": 0.1}, "switch_cost"),
+        ({"pooling": "max"}, "pooling"),
+        ({"fill": "blur"}, "fill"),
+        ({"patch_size": 0}, "patch_size"),
+        ({"unet_sizes": []}, "unet_sizes"),
+        ({"share_encoder": True, "backbone_config": ViTConfig()}, "Leave out backbone_config"),
+    ],
+)
+def test_fields_that_do_not_fit_images_raise(fields, message):
+    with pytest.raises(Exception, match=message):
+        RationaleImageConfig(**fields)
+
+
+def test_inputs_that_do_not_fit_raise():
+    model, images = make_model(backbone="images")
+    with pytest.raises(ValueError, match="9×12 pixels, which patches of 2×2 do not fill"):
+        model(torch.zeros(1, 3, 9, 12))
+    with pytest.raises(ValueError, match="pixel_values must have the shape"):
+        model(torch.zeros(1, 1, 12, 12))
+    with pytest.raises(ValueError, match="image processor"):
+        model.data_collator(None)
+    with pytest.raises(ValueError, match="max_length"):
+        model.encode_dataset(toy_images(2), images, max_length=3)
+    with pytest.raises(ValueError, match="share_encoder"):
+        RationaleForImageClassification.from_encoder_pretrained("anywhere", share_encoder=True)
+
+
+@pytest.mark.parametrize("method, message", [("nir", "NIR"), ("plmr", "split_by_depth"), ("rtp", "mask_head=spans")])
+def test_methods_that_do_not_apply_are_refused_by_name(tmp_path, method, message):
+    model, images = make_model(backbone="images")
+    with pytest.raises(ValueError, match=message):
+        METHODS[method](
+            model=model,
+            args=make_args(tmp_path, method),
+            train_dataset=toy_images(4),
+            eval_dataset=toy_images(4),
+            processing_class=images,
+        )
+
+
+# --- Encoding --------------------------------------------------------------------------------------------------------
+
+
+def test_pictures_and_arrays_are_encoded_alike():
+    rows = toy_images(3)
+    pictures = [Image.fromarray(np.asarray(image, dtype=np.uint8)) for image in rows["image"]]
+    masks = [Image.fromarray(np.asarray(mask, dtype=np.uint8) * 255) for mask in rows["rationale"]]
+    given = Dataset.from_dict({"image": pictures, "rationale": masks, "label": rows["label"]})
+    one, other = encode_images(rows, processor()), encode_images(given, processor())
+    for name in ("pixels", "rationale", "labels", "length"):
+        np.testing.assert_array_equal(one[name][:], other[name][:])
+    np.testing.assert_array_equal(one["rationale"][0], np.ravel(rows["rationale"][0]))
+    np.testing.assert_array_equal(one[0]["pixels"], np.moveaxis(np.asarray(rows["image"][0]), 2, 0))
+
+
+def test_collated_images_are_what_the_processor_gives():
+    images = processor(8, image_mean=[0.1, 0.2, 0.3], image_std=[0.5, 0.6, 0.7])
+    rows = toy_images(4)
+    encoded = encode_images(rows, images)
+    batch = ImageCollator(images)([encoded[row] for row in range(4)])
+    expected = images([np.asarray(image, dtype=np.uint8) for image in rows["image"]], return_tensors="pt")
+    torch.testing.assert_close(batch["pixel_values"], expected["pixel_values"], atol=0.02, rtol=0)  # whole bytes
+    assert batch["rationale"].shape == (4, 64) and set(batch["rationale"].unique().tolist()) == {0, 1}
+
+
+def test_an_image_nobody_marked_has_no_rationale():
+    encoded = encode_images(toy_images(2, marked=False), processor())
+    assert set(encoded["rationale"][0]) == {-1}
+
+
+@pytest.mark.parametrize(
+    "rows, message",
+    [
+        ({"picture": [1]}, r"needs the columns \['image'\]"),
+        ({"image": [[1, 2]]}, r"Image 0 must be an image"),
+        ({"image": [[[300, 2]]]}, "whole numbers from 0 to 255"),
+        ({"image": [[[1, 2]]], "rationale": [[[1, 0], [0, 0]]]}, r"Image 0 has the size \(2, 1\)"),
+        ({"image": [[[1, 2]]], "rationale": [[1, 0]]}, "The rationale of image 0 must be a mask"),
+    ],
+)
+def test_malformed_rows_are_named(rows, message):
+    with pytest.raises(ValueError, match=message):
+        encode_images(Dataset.from_dict(rows), processor())
+
+
+# --- Training, evaluation and the pipeline ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A model that has learned where the square is, and its folder."""
+    folder = tmp_path_factory.mktemp("trained")
+    model, images = make_model(backbone="images", sparsity=0.12)
+    args = make_args(folder, optim="adamw_torch", learning_rate=0.01, num_train_epochs=12, seed=1)
+    trainer = RNPTrainer(
+        model=model,
+        args=args,
+        train_dataset=toy_images(96),
+        eval_dataset=toy_images(32, seed=1),
+        processing_class=images,
+        compute_metrics=image_metrics,
+    )
+    trainer.train()
+    metrics = trainer.evaluate()
+    trainer.save_model()
+    return folder, model, images, metrics
+
+
+def test_a_model_learns_to_select_the_square(trained):
+    _, _, images, metrics = trained
+    assert metrics["eval_accuracy"] > 0.9
+    yardsticks = image_yardsticks(toy_images(32, seed=1), images, 0.12, 2)
+    assert metrics["eval_rationale_iou"] > yardsticks["random"]["iou"]
+
+
+def test_the_pipeline_returns_label_mask_and_overlay(trained):
+    folder, _, images, _ = trained
+    pipe = make_pipeline("rationale-image-classification", model=str(folder))
+    picture = np.asarray(toy_images(1, seed=3)["image"][0], dtype=np.uint8)
+    result = pipe(Image.fromarray(picture))
+    assert set(result) == {"label", "score", "sparsity", "image", "mask", "overlay"}
+    chosen = np.asarray(result["mask"]) > 0
+    assert chosen.shape == (12, 12) and chosen.mean() == pytest.approx(result["sparsity"], abs=1e-5)
+    np.testing.assert_array_equal(np.asarray(result["overlay"])[chosen], picture[chosen])
+    assert pipe([picture, picture])[1]["score"] == pytest.approx(result["score"], abs=1e-6)
+    assert len(pipe(picture, top_k=None)) == 2
+    assert np.asarray(pipe(picture, rationale_ratio=1.0)["mask"]).all()
+    assert pipe([]) == [] and pipe(toy_images(2))[0]["label"] in ("LABEL_0", "LABEL_1")
+    with pytest.raises(TypeError, match="Unknown arguments"):
+        pipe(picture, rationale_level="word")
+    inferred = make_pipeline(model=str(folder), image_processor=images)
+    assert inferred(picture)["label"] == result["label"]
+    assert isinstance(AutoModelForImageClassification.from_pretrained(folder), RationaleForImageClassification)
+
+
+def test_unselected_pixels_do_not_change_the_pipelines_answer(trained):
+    """With the mask given, as the model would otherwise select anew."""
+    _, model, images, _ = trained
+    batch = ImageCollator(images)([encode_images(toy_images(1, seed=3), images)[0]])
+    values, mask = batch["pixel_values"], torch.zeros(1, 36)
+    mask[0, :4] = 1
+    other = values.clone()
+    other[:, :, 2:] = 9.0
+    with torch.no_grad():
+        one, two = (model.eval()(given, rationale_mask=mask).logits for given in (values, other))
+    assert torch.equal(one, two)
+
+
+def test_the_card_and_the_report_name_what_does_not_apply(trained, tmp_path):
+    folder, model, images, _ = trained
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "patch of 2×2 pixels" in card and "RationaleForImageClassification" in card
+    assert "| split | images | mean pixels |" in card and "words" not in card
+    report = evaluate_rationales(model, toy_images(8, seed=1), images, tmp_path)
+    assert report.sections["plausibility"]["scores"]["token_micro"]["f1"] > 0
+    assert "comprehensiveness" in json.dumps(report.sections["faithfulness"])
+    assert set(report.sections["yardsticks"]["scores"]) == {"random", "center", "contrast"}
+    for section in ("lipschitz", "failure_rate", "homogeneity"):
+        assert list(report.sections[section]) == ["not measured"]
+
+
+def test_the_script_trains_and_evaluates(tmp_path, monkeypatch):
+    pytest.importorskip("skimage")
+    counts = {"n_train": 24, "n_validation": 8, "n_test": 12}
+    flags = (
+        f"--dataset_options {json.dumps(counts, separators=(',', ':'))} --size 16 --sparsity 0.15 --num_train_epochs 1"
+    )
+    monkeypatch.setattr(
+        sys, "argv", ["train_images.py", *flags.split(), "--output_dir", str(tmp_path), "--use_cpu", "1"]
+    )
+    load_script("examples/train_images.py").main()
+    scores = json.loads((tmp_path / "eval_results.json").read_text())
+    assert {"eval_accuracy", "eval_worst_group_accuracy", "eval_rationale_iou", "eval_center_f1"} <= set(scores)
+    assert (tmp_path / "selections.png").exists() and "digits: CC BY 4.0" in (tmp_path / "README.md").read_text()
+    for flags, message in ((["--method", "none"], "there is no none"), (["--dataset", "cub"], "pass --data_dir")):
+        monkeypatch.setattr(sys, "argv", ["train_images.py", *flags, "--output_dir", str(tmp_path)])
+        with pytest.raises(SystemExit, match=message):
+            load_script("examples/train_images.py").main()
+
+
+# --- Scores, yardsticks, pictures ------------------------------------------------------------------------------------
+
+
+def test_mask_scores_by_hand():
+    selected, gold = [np.array([1, 1, 0, 0]), np.zeros(4)], [np.array([1, 0, 1, 0]), np.zeros(4)]
+    scores = mask_scores(selected, gold)
+    assert scores == {
+        "f1": 0.5,
+        "precision": 0.5,
+        "recall": 0.5,
+        "iou": pytest.approx((1 / 3 + 1) / 2),
+        "sparsity": 0.25,
+        "gold_sparsity": 0.25,
+    }
+
+
+def test_group_accuracy_by_hand():
+    scores = group_accuracy([0, 1, 1, 1], [0, 1, 0, 1], [0, 3, 1, 3])
+    assert scores == {"accuracy": 0.75, "worst_group_accuracy": 0.0, "groups": {0: 1.0, 1: 0.0, 3: 1.0}}
+
+
+def test_yardsticks_look_where_they_say():
+    image, mask = np.full((8, 8), 100), np.zeros((8, 8), dtype=int)
+    image[:2, :2], mask[:2, :2] = 250, 1
+    dataset = Dataset.from_dict({"image": [image], "rationale": [mask]})
+    scores = image_yardsticks(
+        dataset, processor(8), 1 / 16, 2, classify=lambda images: images[:, 0, :2, :2].sum((1, 2))[:, None]
+    )
+    assert scores["contrast"]["iou"] == scores["saliency"]["iou"] == 1 and scores["center"]["iou"] == 0
+    with pytest.raises(ValueError, match="Nobody marked"):
+        image_yardsticks(toy_images(2, marked=False), processor(), 0.1)
+
+
+def test_overlay_keeps_what_is_selected():
+    image, mask = Image.new("RGB", (6, 4), (10, 20, 30)), np.zeros((4, 6))
+    mask[1:3, 1:3] = 1
+    picture = np.asarray(overlay(image, mask))
+    assert picture[1, 1].tolist() == [10, 20, 30] and picture[3, 5].tolist() == [194, 196, 199]
+    assert picture[0, 1].tolist() == [230, 30, 60]
+    assert gallery([[image, image]], scale=2).size == (2 * 16 + 4, 16)
+    with pytest.raises(ValueError, match="pixels"):
+        overlay(image, np.zeros((6, 4)))
+
+
+# --- Corpora ---------------------------------------------------------------------------------------------------------
+
+
+def test_generated_images_have_exact_masks_and_groups():
+    pytest.importorskip("skimage")
+    one, again = (make_shapes_on_textures(40, 10, 40, size=32, seed=3) for _ in range(2))
+    train = one["train"]
+    assert np.array_equal(np.asarray(train[0]["image"]), np.asarray(again["train"][0]["image"]))
+    assert train["group"] == [
+        2 * label + texture for label, texture in zip(train["label"], train["texture"], strict=True)
+    ]
+    agree = {split: np.mean(np.equal(one[split]["label"], one[split]["texture"])) for split in one}
+    assert agree["train"] > 0.85 and agree["test"] < 0.75
+    for row in train:
+        image, mask = np.asarray(row["image"]), np.asarray(row["rationale"]) > 0
+        assert len(np.unique(image[mask], axis=0)) == 1  # a digit has one tone, and no other pixel is of the digit
+        assert 0.02 < mask.mean() < 0.3
+    for options in ({"size": 8}, {"correlation": 0.3}, {"textures": ("brick", "sand")}, {"digits": ((1,), (1,))}):
+        with pytest.raises(ValueError, match=next(iter(options))):
+            make_shapes_on_textures(2, 2, 2, **options)
+
+
+BIRDS = {
+    "001.Black_footed_Albatross/a": 1,
+    "001.Black_footed_Albatross/b": 1,
+    "002.Blue_Jay/c": 2,
+    "002.Blue_Jay/d": 2,
+}
+
+
+def bird_files(folder, images):
+    for name in BIRDS:
+        path = folder / images / f"{name}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (10, 8), (90, 120, 200)).save(path)
+        if not name.endswith("d"):
+            mask = folder / "segmentations" / f"{name}.png"
+            mask.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.tile(np.arange(10, dtype=np.uint8) * 28, (8, 1))).save(mask)
+
+
+def test_cub_is_read_from_its_folder(tmp_path):
+    folder = tmp_path / "CUB_200_2011"
+    bird_files(folder, "images")
+    numbered = list(enumerate(BIRDS.items(), start=1))
+    files = {
+        "images": [f"{number} {name}.jpg" for number, (name, _) in numbered],
+        "image_class_labels": [f"{number} {kind}" for number, (_, kind) in numbered],
+        "train_test_split": [f"{number} {int(number != 4)}" for number, _ in numbered],
+        "classes": ["1 001.Black_footed_Albatross", "2 002.Blue_Jay"],
+    }
+    for name, lines in files.items():
+        (folder / f"{name}.txt").write_text("\n".join(lines) + "\n")
+    birds = read_cub(tmp_path, validation_share=0.34)
+    assert {split: len(rows) for split, rows in birds.items()} == {"train": 2, "validation": 1, "test": 1}
+    rows = [row for split in birds.values() for row in split]
+    assert sorted(row["label"] for row in rows) == [0, 0, 1, 1]
+    assert birds["test"][0]["rationale"] is None and birds["test"].features["species"].names[1] == "Blue Jay"
+    assert set(encode_images(birds["train"], processor())["rationale"][0]) == {0, 1}
+    assert read_cub(folder, labels="species")["test"].features["label"].names[0] == "Black footed Albatross"
+    (folder / "classes.txt").write_text("albatross\n")
+    with pytest.raises(ValueError, match=r"classes.txt, line 1: expected a number and a value"):
+        read_cub(tmp_path)
+    with pytest.raises(ValueError, match="labels must be"):
+        read_cub(tmp_path, labels="color")
+
+
+def test_waterbirds_is_read_from_its_folder(tmp_path):
+    bird_files(tmp_path, ".")
+    lines = ["img_id,img_filename,y,split,place,place_filename"]
+    lines += [
+        f"{number},{name}.jpg,{2 - kind},{number % 3},{number % 2},x.jpg"
+        for number, (name, kind) in enumerate(BIRDS.items())
+    ]
+    (tmp_path / "metadata.csv").write_text("\n".join(lines) + "\n")
+    birds = read_waterbirds(tmp_path)
+    assert {split: len(rows) for split, rows in birds.items()} == {"train": 2, "validation": 1, "test": 1}
+    assert birds["train"]["group"][:] == [2, 1] and birds["train"].features["group"].names[2] == "waterbird on land"
+    (tmp_path / "metadata.csv").write_text("\n".join([lines[0], "1,002.Blue_Jay/c.jpg,3,0,1,x.jpg"]))
+    with pytest.raises(ValueError, match=r"metadata.csv, line 2: expected img_filename, y and place"):
+        read_waterbirds(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no folder nowhere of segmentations"):
+        read_waterbirds(tmp_path, "nowhere")
+    with pytest.raises(FileNotFoundError, match="metadata of Waterbirds"):
+        read_waterbirds(tmp_path / "nowhere")
