@@ -230,7 +230,9 @@ class RationaleForGraphClassification(RationalePreTrainedModel):
     def data_collator(self, processing_class: Any = None, columns: tuple[str, ...] = ()) -> Callable:
         return GraphCollator(columns)
 
-    def yardsticks(self, dataset: Dataset, sparsity: float, processing_class: Any = None) -> dict[str, dict[str, float]]:
+    def yardsticks(
+        self, dataset: Dataset, sparsity: float, processing_class: Any = None
+    ) -> dict[str, dict[str, float]]:
         return {} if self.is_encoded(dataset) else graph_yardsticks(dataset, sparsity)
 
     def is_encoded(self, dataset: Dataset) -> bool:
