@@ -14,7 +14,12 @@ measures time and memory of training and inference, each in a process of its own
 
     python benchmarks/images.py --table --output_dir out/images
 
-prints the means over the seeds as Markdown, with the lowest and the highest.
+prints the means over the seeds as Markdown, with the lowest and the highest, and
+
+    python benchmarks/images.py --full --methods rnp n2r_mmi --seeds 0 1 2 --output_dir out/images
+
+the accuracy of the trained predictors if they read the full test images, and the mean log norm of their
+representations of what is selected, of the patches of the digits, and of nothing.
 """
 
 from __future__ import annotations
@@ -45,7 +50,8 @@ from hf_rationale.image.pictures import gallery, overlay
 from hf_rationale.image.scores import group_accuracy, image_metrics, mask_scores
 from hf_rationale.image.shapes_on_textures import make_shapes_on_textures
 from hf_rationale.image.yardsticks import image_yardsticks
-from hf_rationale.reading import read_rationales
+from hf_rationale.methods.n2r import log_norm
+from hf_rationale.reading import read_batches, read_rationales
 
 
 SIZE, PATCH, SPARSITY = 32, 2, 0.15
@@ -183,6 +189,33 @@ def measure_cost(method: str) -> dict:
     }
 
 
+@torch.no_grad()
+def full_accuracy(method: str, seed: int, test, folder: Path) -> dict:
+    """Of the best checkpoint: the accuracy of its predictor on full test images, and the norms of representations."""
+    states = folder.glob(f"{method}-{seed}/checkpoint-*/trainer_state.json")
+    state = json.loads(max(states, key=lambda path: int(path.parent.name.split("-")[1])).read_text())
+    best = folder / f"{method}-{seed}" / Path(state["best_model_checkpoint"]).name
+    model = RationaleForImageClassification.from_pretrained(best)
+    encoded = encode_images(test, IMAGE_PROCESSOR)
+    accuracy = group_accuracy(plain_labels(model, encoded), test["label"][:], test["group"][:])
+    norms: dict[str, list] = {"selected": [], "digits": [], "nothing": []}
+    for batch in read_batches(model, encoded, IMAGE_PROCESSOR, 100, "reading"):
+        masks = (
+            model.select(batch.inputs).mask,
+            batch.positions_of(batch.gold),
+            torch.zeros_like(batch.inputs.context),
+        )
+        for values, mask in zip(norms.values(), masks, strict=True):
+            values.append(log_norm(model.predict(batch.inputs, mask).representation))
+    return {
+        "method": method,
+        "seed": seed,
+        "full": round(accuracy["accuracy"], 4),
+        "worst": round(accuracy["worst_group_accuracy"], 4),
+        "log_norm": {name: round(float(torch.cat(values).mean()), 2) for name, values in norms.items()},
+    }
+
+
 def table(lines: list[dict]) -> str:
     """The means over seeds of the methods, and of the yardsticks."""
     columns = ("validation_accuracy", "accuracy", "worst_group_accuracy", "f1", "iou", "sparsity", "minutes")
@@ -212,6 +245,7 @@ def main():
     parser.add_argument("--arguments", type=json.loads, default={}, help="JSON: training arguments")
     parser.add_argument("--cost", action="store_true", help="measure time and memory instead")
     parser.add_argument("--table", action="store_true", help="print the results instead")
+    parser.add_argument("--full", action="store_true", help="let trained predictors read everything instead")
     parser.add_argument("--cost_of", choices=TRAINERS, help=argparse.SUPPRESS)  # in the processes of --cost
     options = parser.parse_args()
     disable_progress_bars()
@@ -233,6 +267,9 @@ def main():
     for seed in options.seeds:
         images, selected = make_shapes_on_textures(**DATA | {"seed": seed} | options.data), {}
         for method in options.methods:
+            if options.full:
+                print(json.dumps(full_accuracy(method, seed, images["test"], options.output_dir)))
+                continue
             known = TRAINERS[method].arguments_class.__dataclass_fields__
             arguments = {name: value for name, value in options.arguments.items() if name in known}
             line, masks = run(method, seed, images, options.output_dir, options.config, arguments)
