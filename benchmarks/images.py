@@ -45,6 +45,7 @@ from hf_rationale import (
     RationaleImageConfig,
     RNPTrainer,
 )
+from hf_rationale.image.batch_norm import FreezeBatchNorm
 from hf_rationale.image.encoding import encode_images
 from hf_rationale.image.pictures import gallery, overlay
 from hf_rationale.image.scores import group_accuracy, image_metrics, mask_scores
@@ -104,7 +105,9 @@ def make_model(method: str, **options) -> RationaleForImageClassification:
     return RationaleForImageClassification(RationaleImageConfig(backbone_config=backbone, **options))
 
 
-def train(method: str, data, folder: Path, seed: int, config: dict, arguments: dict) -> RNPTrainer:
+def train(
+    method: str, data, folder: Path, seed: int, config: dict, arguments: dict, freeze: float | None = None
+) -> RNPTrainer:
     set_seed(seed)
     trainer = TRAINERS[method](
         model=make_model(method, **config),
@@ -113,6 +116,7 @@ def train(method: str, data, folder: Path, seed: int, config: dict, arguments: d
         eval_dataset=data["validation"],
         processing_class=IMAGE_PROCESSOR,
         compute_metrics=image_metrics,
+        callbacks=None if freeze is None else [FreezeBatchNorm(freeze)],
     )
     trainer.train()
     return trainer
@@ -135,11 +139,13 @@ def plain_labels(model: RationaleForImageClassification, encoded) -> np.ndarray:
     return torch.cat(labels).numpy()
 
 
-def run(method: str, seed: int, images, folder: Path, config: dict, arguments: dict) -> tuple[dict, list | None]:
+def run(
+    method: str, seed: int, images, folder: Path, config: dict, arguments: dict, freeze: float | None
+) -> tuple[dict, list | None]:
     """A line of results, and the masks of the test images."""
     encoded = {split: encode_images(rows, IMAGE_PROCESSOR) for split, rows in images.items()}
     started = time.perf_counter()
-    trainer = train(method, encoded, folder / f"{method}-{seed}", seed, config, arguments)
+    trainer = train(method, encoded, folder / f"{method}-{seed}", seed, config, arguments, freeze)
     minutes = (time.perf_counter() - started) / 60
     validation, model, test = trainer.evaluate(), trainer.model, encoded["test"]
     line = {"method": method, "seed": seed, "validation_accuracy": validation["eval_accuracy"]}
@@ -155,7 +161,8 @@ def run(method: str, seed: int, images, folder: Path, config: dict, arguments: d
     accuracy = group_accuracy(predicted, images["test"]["label"][:], images["test"]["group"][:])
     line |= {name: accuracy[name] for name in ("accuracy", "worst_group_accuracy")}
     line = {name: round(value, 4) if isinstance(value, float) else value for name, value in line.items()}
-    return line | {"minutes": round(minutes, 1), "config": config, "arguments": arguments}, masks
+    options = {"config": config, "arguments": arguments, "freeze_batch_norm_after": freeze}
+    return line | {"minutes": round(minutes, 1)} | options, masks
 
 
 def draw(images, selected: dict[str, list], path: Path):
@@ -243,6 +250,7 @@ def main():
     parser.add_argument("--data", type=json.loads, default={}, help="JSON: arguments of make_shapes_on_textures")
     parser.add_argument("--config", type=json.loads, default={}, help="JSON: fields of the models' configuration")
     parser.add_argument("--arguments", type=json.loads, default={}, help="JSON: training arguments")
+    parser.add_argument("--freeze_batch_norm_after", type=float, help="the share of the steps before it is fixed")
     parser.add_argument("--cost", action="store_true", help="measure time and memory instead")
     parser.add_argument("--table", action="store_true", help="print the results instead")
     parser.add_argument("--full", action="store_true", help="let trained predictors read everything instead")
@@ -272,7 +280,8 @@ def main():
                 continue
             known = TRAINERS[method].arguments_class.__dataclass_fields__
             arguments = {name: value for name, value in options.arguments.items() if name in known}
-            line, masks = run(method, seed, images, options.output_dir, options.config, arguments)
+            freeze = options.freeze_batch_norm_after
+            line, masks = run(method, seed, images, options.output_dir, options.config, arguments, freeze)
             with results.open("a") as file:
                 file.write(json.dumps(line | {"data": options.data}) + "\n")
             print("LINE", json.dumps(line), flush=True)
