@@ -224,16 +224,21 @@ def full_accuracy(method: str, seed: int, test, folder: Path) -> dict:
 
 
 def table(lines: list[dict]) -> str:
-    """The means over seeds of the methods, and of the yardsticks."""
+    """The means over seeds of the methods with their settings, and of the yardsticks."""
     columns = ("validation_accuracy", "accuracy", "worst_group_accuracy", "f1", "iou", "sparsity", "minutes")
     rows = [f"| method | seeds | {' | '.join(columns)} |", f"|---|---|{'---|' * len(columns)}"]
-    plain = [line["yardsticks"] for line in lines if "yardsticks" in line]
-    groups = {method: [line for line in lines if line["method"] == method] for method in TRAINERS}
-    groups |= {f"({name})": [one[name] for one in plain] for name in (plain[0] if plain else ())}
-    for method, group in groups.items():
-        if group:
-            cells = [span([line[column] for line in group]) if column in group[0] else "" for column in columns]
-            rows.append(f"| {method} | {len(group)} | {' | '.join(cells)} |")
+    groups: dict[str, list[dict]] = {}
+    for line in lines:
+        settings = line["config"] | line["arguments"] | line["data"]
+        if line["freeze_batch_norm_after"] is not None:
+            settings["freeze_batch_norm_after"] = line["freeze_batch_norm_after"]
+        suffix = "".join(f", {name} {value}" for name, value in settings.items())
+        groups.setdefault(line["method"] + suffix, []).append(line)
+        for name, scores in line.get("yardsticks", {}).items():
+            groups.setdefault(f"({name}){suffix}", []).append(scores)
+    for name, group in groups.items():
+        cells = [span([line[column] for line in group]) if column in group[0] else "" for column in columns]
+        rows.append(f"| {name} | {len(group)} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
