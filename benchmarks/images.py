@@ -14,7 +14,12 @@ measures time and memory of training and inference, each in a process of its own
 
     python benchmarks/images.py --table --output_dir out/images
 
-prints the means over the seeds as Markdown, with the lowest and the highest.
+prints the means over the seeds as Markdown, with the lowest and the highest, and
+
+    python benchmarks/images.py --full --methods rnp n2r_mmi --seeds 0 1 2 --output_dir out/images
+
+the accuracy of the trained predictors if they read the full test images, and the mean log norm of their
+representations of what is selected, of the patches of the digits, and of nothing.
 """
 
 from __future__ import annotations
@@ -40,12 +45,14 @@ from hf_rationale import (
     RationaleImageConfig,
     RNPTrainer,
 )
+from hf_rationale.image.batch_norm import FreezeBatchNorm
 from hf_rationale.image.encoding import encode_images
 from hf_rationale.image.pictures import gallery, overlay
 from hf_rationale.image.scores import group_accuracy, image_metrics, mask_scores
 from hf_rationale.image.shapes_on_textures import make_shapes_on_textures
 from hf_rationale.image.yardsticks import image_yardsticks
-from hf_rationale.reading import read_rationales
+from hf_rationale.methods.n2r import log_norm
+from hf_rationale.reading import read_batches, read_rationales
 
 
 SIZE, PATCH, SPARSITY = 32, 2, 0.15
@@ -98,7 +105,9 @@ def make_model(method: str, **options) -> RationaleForImageClassification:
     return RationaleForImageClassification(RationaleImageConfig(backbone_config=backbone, **options))
 
 
-def train(method: str, data, folder: Path, seed: int, config: dict, arguments: dict) -> RNPTrainer:
+def train(
+    method: str, data, folder: Path, seed: int, config: dict, arguments: dict, freeze: float | None = None
+) -> RNPTrainer:
     set_seed(seed)
     trainer = TRAINERS[method](
         model=make_model(method, **config),
@@ -107,6 +116,7 @@ def train(method: str, data, folder: Path, seed: int, config: dict, arguments: d
         eval_dataset=data["validation"],
         processing_class=IMAGE_PROCESSOR,
         compute_metrics=image_metrics,
+        callbacks=None if freeze is None else [FreezeBatchNorm(freeze)],
     )
     trainer.train()
     return trainer
@@ -129,11 +139,13 @@ def plain_labels(model: RationaleForImageClassification, encoded) -> np.ndarray:
     return torch.cat(labels).numpy()
 
 
-def run(method: str, seed: int, images, folder: Path, config: dict, arguments: dict) -> tuple[dict, list | None]:
+def run(
+    method: str, seed: int, images, folder: Path, config: dict, arguments: dict, freeze: float | None
+) -> tuple[dict, list | None]:
     """A line of results, and the masks of the test images."""
     encoded = {split: encode_images(rows, IMAGE_PROCESSOR) for split, rows in images.items()}
     started = time.perf_counter()
-    trainer = train(method, encoded, folder / f"{method}-{seed}", seed, config, arguments)
+    trainer = train(method, encoded, folder / f"{method}-{seed}", seed, config, arguments, freeze)
     minutes = (time.perf_counter() - started) / 60
     validation, model, test = trainer.evaluate(), trainer.model, encoded["test"]
     line = {"method": method, "seed": seed, "validation_accuracy": validation["eval_accuracy"]}
@@ -149,7 +161,8 @@ def run(method: str, seed: int, images, folder: Path, config: dict, arguments: d
     accuracy = group_accuracy(predicted, images["test"]["label"][:], images["test"]["group"][:])
     line |= {name: accuracy[name] for name in ("accuracy", "worst_group_accuracy")}
     line = {name: round(value, 4) if isinstance(value, float) else value for name, value in line.items()}
-    return line | {"minutes": round(minutes, 1), "config": config, "arguments": arguments}, masks
+    options = {"config": config, "arguments": arguments, "freeze_batch_norm_after": freeze}
+    return line | {"minutes": round(minutes, 1)} | options, masks
 
 
 def draw(images, selected: dict[str, list], path: Path):
@@ -183,17 +196,49 @@ def measure_cost(method: str) -> dict:
     }
 
 
+@torch.no_grad()
+def full_accuracy(method: str, seed: int, test, folder: Path) -> dict:
+    """Of the best checkpoint: the accuracy of its predictor on full test images, and the norms of representations."""
+    states = folder.glob(f"{method}-{seed}/checkpoint-*/trainer_state.json")
+    state = json.loads(max(states, key=lambda path: int(path.parent.name.split("-")[1])).read_text())
+    best = folder / f"{method}-{seed}" / Path(state["best_model_checkpoint"]).name
+    model = RationaleForImageClassification.from_pretrained(best)
+    encoded = encode_images(test, IMAGE_PROCESSOR)
+    accuracy = group_accuracy(plain_labels(model, encoded), test["label"][:], test["group"][:])
+    norms: dict[str, list] = {"selected": [], "digits": [], "nothing": []}
+    for batch in read_batches(model, encoded, IMAGE_PROCESSOR, 100, "reading"):
+        masks = (
+            model.select(batch.inputs).mask,
+            batch.positions_of(batch.gold),
+            torch.zeros_like(batch.inputs.context),
+        )
+        for values, mask in zip(norms.values(), masks, strict=True):
+            values.append(log_norm(model.predict(batch.inputs, mask).representation))
+    return {
+        "method": method,
+        "seed": seed,
+        "full": round(accuracy["accuracy"], 4),
+        "worst": round(accuracy["worst_group_accuracy"], 4),
+        "log_norm": {name: round(float(torch.cat(values).mean()), 2) for name, values in norms.items()},
+    }
+
+
 def table(lines: list[dict]) -> str:
-    """The means over seeds of the methods, and of the yardsticks."""
+    """The means over seeds of the methods with their settings, and of the yardsticks."""
     columns = ("validation_accuracy", "accuracy", "worst_group_accuracy", "f1", "iou", "sparsity", "minutes")
     rows = [f"| method | seeds | {' | '.join(columns)} |", f"|---|---|{'---|' * len(columns)}"]
-    plain = [line["yardsticks"] for line in lines if "yardsticks" in line]
-    groups = {method: [line for line in lines if line["method"] == method] for method in TRAINERS}
-    groups |= {f"({name})": [one[name] for one in plain] for name in (plain[0] if plain else ())}
-    for method, group in groups.items():
-        if group:
-            cells = [span([line[column] for line in group]) if column in group[0] else "" for column in columns]
-            rows.append(f"| {method} | {len(group)} | {' | '.join(cells)} |")
+    groups: dict[str, list[dict]] = {}
+    for line in lines:
+        settings = line["config"] | line["arguments"] | line["data"]
+        if line["freeze_batch_norm_after"] is not None:
+            settings["freeze_batch_norm_after"] = line["freeze_batch_norm_after"]
+        suffix = "".join(f", {name} {value}" for name, value in settings.items())
+        groups.setdefault(line["method"] + suffix, []).append(line)
+        for name, scores in line.get("yardsticks", {}).items():
+            groups.setdefault(f"({name}){suffix}", []).append(scores)
+    for name, group in groups.items():
+        cells = [span([line[column] for line in group]) if column in group[0] else "" for column in columns]
+        rows.append(f"| {name} | {len(group)} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
@@ -210,8 +255,10 @@ def main():
     parser.add_argument("--data", type=json.loads, default={}, help="JSON: arguments of make_shapes_on_textures")
     parser.add_argument("--config", type=json.loads, default={}, help="JSON: fields of the models' configuration")
     parser.add_argument("--arguments", type=json.loads, default={}, help="JSON: training arguments")
+    parser.add_argument("--freeze_batch_norm_after", type=float, help="the share of the steps before it is fixed")
     parser.add_argument("--cost", action="store_true", help="measure time and memory instead")
     parser.add_argument("--table", action="store_true", help="print the results instead")
+    parser.add_argument("--full", action="store_true", help="let trained predictors read everything instead")
     parser.add_argument("--cost_of", choices=TRAINERS, help=argparse.SUPPRESS)  # in the processes of --cost
     options = parser.parse_args()
     disable_progress_bars()
@@ -233,9 +280,13 @@ def main():
     for seed in options.seeds:
         images, selected = make_shapes_on_textures(**DATA | {"seed": seed} | options.data), {}
         for method in options.methods:
+            if options.full:
+                print(json.dumps(full_accuracy(method, seed, images["test"], options.output_dir)))
+                continue
             known = TRAINERS[method].arguments_class.__dataclass_fields__
             arguments = {name: value for name, value in options.arguments.items() if name in known}
-            line, masks = run(method, seed, images, options.output_dir, options.config, arguments)
+            freeze = options.freeze_batch_norm_after
+            line, masks = run(method, seed, images, options.output_dir, options.config, arguments, freeze)
             with results.open("a") as file:
                 file.write(json.dumps(line | {"data": options.data}) + "\n")
             print("LINE", json.dumps(line), flush=True)

@@ -3,12 +3,12 @@
 On generated images (digits on textures, see docs/images.md), with a small ResNet:
 
     accelerate launch examples/train_images.py --dataset shapes_on_textures --size 32 --patch_size 2 --sparsity 0.15 \
-        --method n2r_mmi --output_dir outputs/digits
+        --method n2r --freeze_batch_norm_after 0.4 --output_dir outputs/digits
 
 On Waterbirds or CUB, whose files you need, with a pretrained encoder:
 
     accelerate launch examples/train_images.py --dataset waterbirds --data_dir data/waterbirds --size 224 \
-        --backbone microsoft/resnet-18 --patch_size 16 --method n2r --output_dir outputs/waterbirds
+        --backbone microsoft/resnet-18 --patch_size 16 --method n2r_mmi --output_dir outputs/waterbirds
 
 Besides the flags below there are those of the method's training arguments, such as `--num_train_epochs`. The output
 folder has the model, its card, `validation_results.json`, `eval_results.json` (the test set, with F1 and IoU of the
@@ -26,6 +26,7 @@ from transformers import AutoImageProcessor, HfArgumentParser, ResNetConfig, ViT
 
 from hf_rationale import METHODS, RationaleForImageClassification, RationaleImageConfig, compose
 from hf_rationale.checkpoints import last_checkpoint
+from hf_rationale.image.batch_norm import FreezeBatchNorm
 from hf_rationale.image.birds import read_cub, read_waterbirds
 from hf_rationale.image.pictures import gallery, overlay
 from hf_rationale.image.scores import group_accuracy, image_metrics
@@ -37,8 +38,16 @@ from hf_rationale.reading import read_rationales
 DATASETS = ("shapes_on_textures", "waterbirds", "cub")
 SMALL = {"layer_type": "basic", "embedding_size": 32, "hidden_sizes": [32, 64, 128], "depths": [1, 1, 1]}
 SHOWN = 8  # test images in the picture
-# They differ from transformers' defaults for networks that are trained from scratch.
-DEFAULTS = {"learning_rate": 1e-3, "num_train_epochs": 12, "per_device_train_batch_size": 32, "report_to": "none"}
+# For networks that are trained from scratch. At first the predictor reads random patches, and the extractor imitates
+# its gradient × input. Otherwise many methods follow the background (benchmarks/images.md).
+DEFAULTS = {
+    "learning_rate": 1e-3,
+    "num_train_epochs": 12,
+    "per_device_train_batch_size": 32,
+    "predictor_first_ratio": 0.4,
+    "distillation_weight": 1.0,
+    "report_to": "none",
+}
 
 
 @dataclass
@@ -58,6 +67,10 @@ class ScriptArguments:
     size: int = field(default=32, metadata={"help": "The side of the images that the model reads, in pixels."})
     patch_size: int = field(default=2, metadata={"help": "The side of the patches that are selected, in pixels."})
     sparsity: float = field(default=0.2, metadata={"help": "Share of the image to select."})
+    freeze_batch_norm_after: float | None = field(
+        default=None,
+        metadata={"help": "Fix batch normalization after this share of the steps (0.4; N2R needs it)."},
+    )
     model_config: str = field(
         default="{}", metadata={"help": "JSON: further fields of the model's configuration, such as unet_sizes."}
     )
@@ -121,6 +134,9 @@ def main():
         eval_dataset=dataset["validation"],
         processing_class=processor,
         compute_metrics=image_metrics,
+        callbacks=None
+        if script.freeze_batch_norm_after is None
+        else [FreezeBatchNorm(script.freeze_batch_norm_after)],
     )
     resume = args.resume_from_checkpoint
     trainer.train(resume_from_checkpoint=last_checkpoint(args.output_dir) if resume == "last" else resume)

@@ -13,7 +13,14 @@ from conftest import load_script
 from datasets import Dataset
 from PIL import Image
 from training_common import make_args, make_model, toy_images
-from transformers import AutoModelForImageClassification, ViTConfig, ViTForImageClassification, ViTImageProcessorPil
+from transformers import (
+    AutoModelForImageClassification,
+    ResNetConfig,
+    TrainerCallback,
+    ViTConfig,
+    ViTForImageClassification,
+    ViTImageProcessorPil,
+)
 from transformers import pipeline as make_pipeline
 
 from hf_rationale import (
@@ -23,6 +30,7 @@ from hf_rationale import (
     RNPTrainer,
     evaluate_rationales,
 )
+from hf_rationale.image.batch_norm import FreezeBatchNorm
 from hf_rationale.image.birds import read_cub, read_waterbirds
 from hf_rationale.image.encoding import ImageCollator, encode_images
 from hf_rationale.image.modeling_image import grid_edges
@@ -121,6 +129,33 @@ def test_methods_that_do_not_apply_are_refused_by_name(tmp_path, method, message
             eval_dataset=toy_images(4),
             processing_class=images,
         )
+
+
+@pytest.mark.parametrize("after, changes", [(0.0, False), (0.5, True)])
+def test_batch_normalization_is_frozen_from_a_share_of_the_steps_on(tmp_path, after, changes):
+    backbone = ResNetConfig(layer_type="basic", embedding_size=8, hidden_sizes=[8, 8], depths=[1, 1])
+    model = RationaleForImageClassification(RationaleImageConfig(backbone_config=backbone, unet_sizes=[8, 8]))
+    norm = next(module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d))
+    seen = []
+
+    class Watch(TrainerCallback):
+        def on_step_end(self, *args, **kwargs):
+            seen.append(norm.running_mean.clone())
+
+    trainer = RNPTrainer(
+        model=model,
+        args=make_args(tmp_path),
+        train_dataset=toy_images(16),
+        eval_dataset=toy_images(8),
+        processing_class=processor(),
+        callbacks=[FreezeBatchNorm(after), Watch()],
+    )
+    trainer.train()
+    assert torch.equal(seen[2], seen[3]) and torch.equal(seen[0], seen[1]) != changes
+    trainer.save_model()
+    assert RationaleForImageClassification.from_pretrained(tmp_path).train().config.freeze_batch_norm
+    with pytest.raises(ValueError, match="after must be a share"):
+        FreezeBatchNorm(2)
 
 
 # --- Encoding --------------------------------------------------------------------------------------------------------

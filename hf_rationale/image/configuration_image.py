@@ -32,6 +32,10 @@ class RationaleImageConfig(RationaleBaseConfig):
         fill (`str`, *optional*, defaults to `"mean"`):
             What the predictor sees where nothing is selected: `"mean"`, the zero of the normalized images, which is
             the mean color of the image processor, or `"learned"`, a color that is trained with the predictor.
+        freeze_batch_norm (`bool`, *optional*, defaults to `False`):
+            Whether batch normalization uses its running statistics in training as well, as it does at evaluation, and
+            leaves them as they are. N2R needs this: the statistics of a batch cancel what the extractor changes in the
+            norm of all representations together. A fresh backbone needs statistics first ([`FreezeBatchNorm`]).
         share_encoder (`bool`, *optional*, defaults to `False`):
             Whether both players read through the same encoder (FR): the down path of the U-Net.
     """
@@ -48,6 +52,7 @@ class RationaleImageConfig(RationaleBaseConfig):
     patch_size: int = 1
     unet_sizes: list[int] | tuple[int, ...] = (32, 64, 128)
     fill: str = "mean"
+    freeze_batch_norm: bool = False
     share_encoder: bool = False
 
     def __post_init__(self, **kwargs):

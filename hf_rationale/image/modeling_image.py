@@ -164,6 +164,15 @@ class RationaleForImageClassification(RationalePreTrainedModel):
             # Not zero: fresh networks without biases have no gradient, or a boundless one, at an image of zeros.
             init.normal_(module.color, std=self.config.initializer_range)
 
+    def train(self, mode: bool = True):
+        """As PyTorch's, but with `freeze_batch_norm`, batch normalization stays in evaluation mode."""
+        super().train(mode)
+        if self.config.freeze_batch_norm:
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
+
     @property
     def reader(self) -> nn.Module:
         return self.extractor.unet.down if self.predictor.encoder is None else self.predictor.encoder
