@@ -21,7 +21,7 @@ from training_common import (
     words_by_position,
 )
 from training_common import METHODS as ROWS_BY_NAME
-from transformers import AutoModelForSequenceClassification, HfArgumentParser
+from transformers import HfArgumentParser
 
 from hf_rationale import (
     METHODS,
@@ -371,7 +371,7 @@ def test_the_attacker_is_in_checkpoints_and_not_in_the_model(tmp_path, method, b
         if value.requires_grad
     }
     assert same(kept, expected)
-    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
+    loaded = type(trainer.model).from_pretrained(tmp_path / "model")
     assert not hasattr(loaded, "attacker")
     batch = a_batch(trainer)
     assert torch.equal(loaded(**batch).logits, trainer.model.eval()(**batch).logits)
