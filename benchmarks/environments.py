@@ -104,7 +104,7 @@ def main():
     print("|---|---|" + "---|" * len(COLUMNS))
     for (method, weight), runs in rows.items():
         cells = [mean([one[column] for one in runs], 3) for column in COLUMNS]
-        print(f"| {method} | {'–' if weight is None else weight:} | {' | '.join(cells)} |")
+        print(f"| {method} | {'–' if weight is None else weight} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

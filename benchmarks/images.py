@@ -35,12 +35,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from datasets import disable_progress_bars
-from torch.nn import functional as F
+from plain_classifier import PlainTrainer
 from transformers import ResNetConfig, ViTImageProcessorPil, set_seed
 
 from hf_rationale import (
     METHODS,
-    RationaleClassifierOutput,
     RationaleForImageClassification,
     RationaleImageConfig,
     RNPTrainer,
@@ -74,26 +73,6 @@ TRAINING = {
     "save_total_limit": 1,
 }
 SHOWN = 10  # test images in the picture
-
-
-class PlainTrainer(RNPTrainer):
-    """Trains the predictor alone, as a plain classifier that always reads everything."""
-
-    name = "plain"
-    description = "A plain classifier, which reads the full image."
-    paper = ""
-
-    def curriculum(self, model, inputs) -> RationaleClassifierOutput:
-        everything = inputs.units.selectable.float()
-        logits = model.predict(inputs, everything).logits
-        loss = F.cross_entropy(logits.float(), inputs.labels)
-        return RationaleClassifierOutput(
-            loss=loss, logits=logits, rationale_mask=everything, losses={"cross_entropy": loss}
-        )
-
-    def prediction_step(self, model, inputs, *args, **kwargs):
-        return super().prediction_step(model, {**inputs, "rationale_ratio": 1.0}, *args, **kwargs)
-
 
 TRAINERS = {"plain": PlainTrainer, **METHODS}
 IMAGE_PROCESSOR = ViTImageProcessorPil(size={"height": SIZE, "width": SIZE})

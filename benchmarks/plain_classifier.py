@@ -17,7 +17,7 @@ from hf_rationale import METHODS, RationaleClassifierOutput, RNPTrainer
 
 class PlainTrainer(RNPTrainer):
     name = "plain"
-    description = "A plain classifier, which reads the full text."
+    description = "A plain classifier, which reads everything."
     paper = ""
 
     def curriculum(self, model, inputs) -> RationaleClassifierOutput:

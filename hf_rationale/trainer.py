@@ -15,22 +15,21 @@ from datasets import Dataset, IterableDataset, disable_progress_bars, enable_pro
 from datasets.utils import are_progress_bars_disabled
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import EvalPrediction
 from transformers.utils import CONFIG_NAME, logging
 
 from .checkpoints import last_checkpoint
 from .compat import LengthGroupingTrainer
 from .learning_rates import parameter_groups
-from .metrics import classification_scores, rationale_f1
 from .model_card import ModelCardCallback
 from .modeling.base import ADAPTER_CONFIG_NAME, RationalePreTrainedModel
 from .modeling.guidance import attributions, imitation, marks_loss, random_subset
 from .modeling.labels import class_weights, with_class_indices
 from .modeling.objective import cross_entropy, full_text_terms, objective, regularize, selected_share
-from .modeling.outputs import NO_MARK, Prediction, RationaleClassifierOutput, RationaleInputs, Selection
+from .modeling.outputs import Prediction, RationaleClassifierOutput, RationaleInputs, Selection
 from .modeling.selection import Units, calibrate_threshold
 from .reading import evaluation_mode
 from .trainer_checks import check_collator, check_metrics
+from .trainer_metrics import rationale_metrics
 from .training_args import RationaleTrainingArguments
 
 
@@ -584,28 +583,3 @@ def silenced_progress_bars() -> Iterator[None]:
 def has_marks(dataset: Dataset) -> bool:
     """Whether people marked any of the examples of an encoded dataset."""
     return any(max(marks, default=-1) >= 0 for marks in dataset["rationale"])
-
-
-def rationale_metrics(prediction: EvalPrediction) -> dict[str, Any]:
-    r"""
-    The scores of [`~metrics.classification_scores`], the selected share, and the scores of [`rationale_f1`] over the
-    examples in which people marked a rationale.
-
-    Args:
-        prediction: `predictions` are logits (examples, labels) and the selection (examples, marks) as 0/1. `label_ids`
-            are labels (examples,) and what people marked (examples, marks) as 0/1, -1 if nobody marked the example,
-            and -100 at padding. For text, a mark belongs to a word.
-    """
-    logits, selected = prediction.predictions
-    labels, gold = prediction.label_ids
-    metrics = classification_scores(logits.argmax(-1), labels)
-    exists = gold != NO_MARK
-    metrics["rationale_sparsity"] = float(selected[exists].mean())
-    marked = (gold >= 0).any(1)
-    if marked.any():
-        scores = rationale_f1(
-            [row[keep] for row, keep in zip(selected[marked], exists[marked], strict=True)],
-            [row[keep] for row, keep in zip(gold[marked], exists[marked], strict=True)],
-        )
-        metrics |= {f"rationale_{name}": value for name, value in scores.items()}
-    return metrics

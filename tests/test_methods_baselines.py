@@ -300,6 +300,21 @@ def test_hardkuma_s_penalties_are_the_means_over_samples():
     assert expected_changes(p, units).item() == pytest.approx(changes.item(), abs=0.01)
 
 
+def test_hardkuma_pays_for_the_excess_of_every_text(tmp_path):
+    """λ c + λ1/2 c², and λ rises with c."""
+    trainer = make_trainer(tmp_path, "hardkuma", config={"sparsity": 0.3, "sparsity_weight": 4.0})
+    model = trainer.model
+    with torch.no_grad():
+        model.multiplier.value.fill_(0.5)
+    inputs = model.prepare(**a_batch(trainer))
+    selection = model.train().select(inputs)
+    penalties = trainer.penalties(model, selection, inputs.units, [0.3])
+    excess = selected_share(selection.probabilities[0], inputs.units) - 0.3
+    assert penalties["compactness"].item() == pytest.approx((0.5 * excess + 2 * excess**2).mean().item(), rel=1e-5)
+    (slope,) = torch.autograd.grad(penalties["multiplier"], model.multiplier.value)
+    assert slope.item() == pytest.approx(-excess.mean().item(), rel=1e-5)
+
+
 @pytest.mark.parametrize("sparsity, direction", [(0.05, 1), (0.95, -1)])
 def test_hardkuma_s_multiplier_rises_while_too_much_is_selected(tmp_path, sparsity, direction):
     trainer = make_trainer(tmp_path, "hardkuma", config={"sparsity": sparsity})

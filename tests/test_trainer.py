@@ -39,7 +39,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from hf_rationale import RationaleConfig, RationaleForSequenceClassification, RNPTrainer, encode_rationale_dataset
 from hf_rationale.checkpoints import last_checkpoint
-from hf_rationale.trainer import rationale_metrics
+from hf_rationale.trainer_metrics import rationale_metrics
 
 
 TESTS = Path(__file__).resolve().parent

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 
-from ..metrics import rationale_scores
+from ..metrics import rationale_f1
 from ..modeling.selection import budget_mask, single_units
 from .paths import path_lengths, undirected
 
@@ -23,7 +23,7 @@ def degree(count: int, edges: np.ndarray) -> np.ndarray:
     return np.bincount(edges.flatten(), minlength=count).astype(float)
 
 
-def centre(count: int, edges: np.ndarray) -> np.ndarray:
+def center(count: int, edges: np.ndarray) -> np.ndarray:
     """Minus the mean distance to the other nodes."""
     return -path_lengths(count, edges).mean(1)
 
@@ -39,7 +39,7 @@ def core(count: int, edges: np.ndarray) -> np.ndarray:
         left = kept
 
 
-YARDSTICKS: dict[str, NodeScores] = {"degree": degree, "centre": centre, "core": core}
+YARDSTICKS: dict[str, NodeScores] = {"degree": degree, "center": center, "core": core}
 
 
 def graph_yardsticks(dataset: Dataset, sparsity: float, seed: int = 0) -> dict[str, dict[str, float]]:
@@ -52,7 +52,7 @@ def graph_yardsticks(dataset: Dataset, sparsity: float, seed: int = 0) -> dict[s
         seed (`int`, *optional*, defaults to 0): of the random selection, and of the order of nodes with equal scores.
 
     Returns:
-        for every yardstick (`"random"`, `"degree"`, `"centre"`, `"core"`) a dict of `f1`, `precision`, `recall`,
+        for every yardstick (`"random"`, `"degree"`, `"center"`, `"core"`) a dict of `f1`, `precision`, `recall`,
         `sparsity` and `gold_sparsity` (micro averages over nodes).
 
     Raises:
@@ -78,7 +78,5 @@ def score_nodes(graphs: Sequence[dict[str, Any]], scores: Sequence[np.ndarray], 
         budget_mask(torch.from_numpy(one)[None], single_units(torch.ones(1, len(one), dtype=torch.bool)), sparsity)
         for one in scores
     ]
-    measured = rationale_scores([mask[0].long().numpy() for mask in masks], [row["rationale"] for row in graphs])
-    return {name: measured["token_micro"][name] for name in ("f1", "precision", "recall")} | {
-        name: measured[name] for name in ("sparsity", "gold_sparsity")
-    }
+    measured = rationale_f1([mask[0].long().numpy() for mask in masks], [row["rationale"] for row in graphs])
+    return {name: measured[name] for name in ("f1", "precision", "recall", "sparsity", "gold_sparsity")}

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from transformers import EvalPrediction
 
+from ..metrics import rationale_f1
 from ..modeling.outputs import NO_MARK
-from ..trainer import rationale_metrics
+from ..trainer_metrics import rationale_metrics
 
 
 def mask_scores(selected: Sequence[np.ndarray], gold: Sequence[np.ndarray]) -> dict[str, float]:
@@ -23,18 +24,12 @@ def mask_scores(selected: Sequence[np.ndarray], gold: Sequence[np.ndarray]) -> d
         `f1`, `precision` and `recall` over the pixels of all images together, `iou` (the intersection over the union
         of each image, averaged; 1 if both are empty), and the shares `sparsity` and `gold_sparsity`.
     """
-    pairs = [(np.asarray(one) > 0, np.asarray(other) > 0) for one, other in zip(selected, gold, strict=True)]
+    masks, marks = ([(np.asarray(one) > 0).ravel() for one in side] for side in (selected, gold))
+    pairs = list(zip(masks, marks, strict=True))
     both, either = (np.array([count(*pair).sum() for pair in pairs]) for count in (np.logical_and, np.logical_or))
-    chosen, marked = (sum(side.sum() for side in sides) for sides in zip(*pairs, strict=True))
-    pixels = sum(one.size for one, _ in pairs)
-    return {
-        "f1": float(2 * both.sum() / max(chosen + marked, 1)),
-        "precision": float(both.sum() / max(chosen, 1)),
-        "recall": float(both.sum() / max(marked, 1)),
-        "iou": float(np.where(either > 0, both / np.maximum(either, 1), 1.0).mean()),
-        "sparsity": float(chosen / pixels),
-        "gold_sparsity": float(marked / pixels),
-    }
+    scores = rationale_f1([mask.astype(int) for mask in masks], [mark.astype(int) for mark in marks])
+    scores = {name: scores[name] for name in ("f1", "precision", "recall", "sparsity", "gold_sparsity")}
+    return scores | {"iou": float(np.where(either > 0, both / np.maximum(either, 1), 1.0).mean())}
 
 
 def image_metrics(prediction: EvalPrediction) -> dict[str, Any]:
