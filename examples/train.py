@@ -7,7 +7,6 @@ Every field of the method's training arguments, which include those of transform
 """
 
 import argparse
-import copy
 import json
 import logging
 import random
@@ -405,7 +404,7 @@ def main():
     if trainer.is_world_process_zero():
         model = trainer.accelerator.unwrap_model(trainer.model)
         report = evaluate_rationales(
-            model if script.lora is None else copy.deepcopy(model).merge_and_unload(),
+            model if script.lora is None else model.get_base_model(),  # the adapter's layers are a part of it
             dataset["test"],
             tokenizer,
             sections=("classification", "plausibility", "yardsticks", "faithfulness"),

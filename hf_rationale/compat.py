@@ -64,7 +64,13 @@ class LengthGroupingTrainer(Trainer):
     There is no public way to pass on the list."""
 
     def _get_train_sampler(self, train_dataset=None) -> Sampler | None:
-        sampler = super()._get_train_sampler(train_dataset)
-        if isinstance(sampler, LengthGroupedSampler):
-            sampler.lengths = list(sampler.lengths)
-        return sampler
+        return _with_list(super()._get_train_sampler(train_dataset))
+
+    def _get_eval_sampler(self, eval_dataset) -> Sampler | None:
+        return _with_list(super()._get_eval_sampler(eval_dataset))
+
+
+def _with_list(sampler: Sampler | None) -> Sampler | None:
+    if isinstance(sampler, LengthGroupedSampler):
+        sampler.lengths = list(sampler.lengths)
+    return sampler

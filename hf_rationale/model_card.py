@@ -16,8 +16,8 @@ import transformers
 from accelerate import PartialState
 from datasets import Dataset
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from peft import PeftConfig, PeftModel
 from transformers import Trainer, TrainerCallback, pipeline
-from transformers.utils import CONFIG_NAME
 
 from .data import CORPORA
 from .metrics import LABELS
@@ -78,13 +78,7 @@ class ModelCardCallback(TrainerCallback):
 
     def _update(self):
         folder = Path(self.trainer.args.output_dir)
-        is_whole = (folder / CONFIG_NAME).exists()  # an adapter has the card that PEFT has written
-        if (
-            self._started is None
-            and self.trainer.is_world_process_zero()
-            and is_whole
-            and (folder / CARD_NAME).exists()
-        ):
+        if self._started is None and self.trainer.is_world_process_zero() and (folder / CARD_NAME).exists():
             self.write(folder)
 
     def write(self, folder: str | os.PathLike, **metadata):
@@ -97,7 +91,7 @@ class ModelCardCallback(TrainerCallback):
 def card_of(callback: ModelCardCallback, folder: Path, **metadata) -> ModelCard:
     """The card of what the callback's trainer has trained."""
     trainer, report = callback.trainer, callback.report
-    model = trainer.accelerator.unwrap_model(trainer.model)
+    model, adapter = trained(trainer)
     args, config = trainer.args, model.config
     info = trainer.train_dataset.info if isinstance(trainer.train_dataset, Dataset) else None
     corpus = CORPORA.get(((info and info.dataset_name) or "").split(" ")[0])
@@ -114,7 +108,7 @@ def card_of(callback: ModelCardCallback, folder: Path, **metadata) -> ModelCard:
     return ModelCard.from_template(
         ModelCardData(
             **{
-                "library_name": "transformers",
+                "library_name": "transformers" if adapter is None else "peft",
                 "pipeline_tag": "text-classification" if has_pipeline else None,
                 "language": "en" if corpus and has_pipeline else None,
                 "tags": ["hf_rationale", "rationale", "explainability", *trainer.name.split("+")],
@@ -138,6 +132,7 @@ def card_of(callback: ModelCardCallback, folder: Path, **metadata) -> ModelCard:
         model_name=folder.resolve().name,
         model_id=str(folder),
         model_class=type(model).__name__,
+        base_model=adapter and adapter.base_model_name_or_path,
         has_pipeline=has_pipeline,
         selected=f"about {share:.0%}",
         unit="the words" if has_pipeline else "its input",
@@ -155,7 +150,7 @@ def card_of(callback: ModelCardCallback, folder: Path, **metadata) -> ModelCard:
         splits=[_split_row(split, data, labels) for split, data in splits.items() if isinstance(data, Dataset)],
         label_names=labels,
         method_description=f"{trainer.description} Source: {trainer.paper}.",
-        hyperparameters=_hyperparameters(trainer, config, args),
+        hyperparameters={**_hyperparameters(trainer, config, args), **_adapter_settings(adapter)},
         checkpoint=f"the best by {(args.metric_for_best_model or 'loss').replace('_', ' ')} on the validation set"
         if args.load_best_model_at_end
         else "the last one",
@@ -174,6 +169,15 @@ def card_of(callback: ModelCardCallback, folder: Path, **metadata) -> ModelCard:
         training_time=_duration(callback.training_seconds),
         versions=f"transformers {transformers.__version__} and torch {torch.__version__} on {_device_name()}",
     )
+
+
+def trained(trainer: Trainer) -> tuple[RationalePreTrainedModel, PeftConfig | None]:
+    """The trained model, and the configuration of its adapter, if it has one. The layers of an adapter are a part of
+    the model."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if isinstance(model, PeftModel):
+        return model.get_base_model(), model.active_peft_config
+    return model, None
 
 
 def _command() -> str | None:
@@ -200,7 +204,7 @@ def _device_name() -> str:
 
 
 def _example_output(trainer: Trainer, example: str | dict[str, str]) -> dict[str, Any]:
-    model = trainer.accelerator.unwrap_model(trainer.model)
+    model, _ = trained(trainer)
     with evaluation_mode(model), torch.no_grad():
         pipe = pipeline(PIPELINE_TASK, model=model, tokenizer=trainer.processing_class, device=model.device)
         return pipe(example)
@@ -247,6 +251,13 @@ def _encoder_name(config) -> str:
     return " and ".join(dict.fromkeys(names)) or config.model_type
 
 
+def _adapter_settings(adapter: PeftConfig | None) -> dict[str, Any]:
+    if adapter is None:
+        return {}
+    rank = {"rank of the adapter": adapter.r} if hasattr(adapter, "r") else {}  # IA3 has none
+    return {"adapter": adapter.peft_type.value, **rank}
+
+
 def _hyperparameters(trainer: Trainer, config, args: RationaleTrainingArguments) -> dict[str, Any]:
     common = {field.name for field in fields(RationaleTrainingArguments)}
     split = config.model_type == "plmr"
@@ -274,7 +285,9 @@ def _hyperparameters(trainer: Trainer, config, args: RationaleTrainingArguments)
         "number of units k": config.rationale_top_k,
         "parts of units first": f"{args.parts_first_ratio:.0%} of the steps" if args.parts_first_ratio else None,
         "predictor first": f"{args.predictor_first_ratio:.0%} of the steps" if args.predictor_first_ratio else None,
+        "smallest share of the random units": args.predictor_first_share,
         "distillation weight": args.distillation_weight or None,
+        "distillation from": args.distillation_from if args.distillation_weight else None,
         "weight of the marks": args.marks_weight or None,
         "predictor's rates": "scaled by s" if args.scale_predictor_rate else None,
         "predictor tuned last": f"{args.predictor_tuning_ratio:.0%} of the steps"

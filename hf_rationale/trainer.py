@@ -22,7 +22,7 @@ from .compat import LengthGroupingTrainer
 from .learning_rates import parameter_groups
 from .model_card import ModelCardCallback
 from .modeling.base import ADAPTER_CONFIG_NAME, RationalePreTrainedModel
-from .modeling.guidance import attributions, imitation, marks_loss, random_subset
+from .modeling.guidance import ATTRIBUTIONS, imitation, marks_loss, random_subset
 from .modeling.labels import class_weights, with_class_indices
 from .modeling.objective import cross_entropy, full_text_terms, objective, regularize, selected_share
 from .modeling.outputs import Prediction, RationaleClassifierOutput, RationaleInputs, Selection
@@ -208,7 +208,8 @@ class RationaleTrainer(LengthGroupingTrainer):
 
     def predictor_first(self, model: RationalePreTrainedModel, inputs: RationaleInputs) -> RationaleClassifierOutput:
         """Before the game: the predictor reads random units, and the extractor imitates its attributions."""
-        mask = random_subset(inputs.units, model.config.sparsity)
+        share = self.args.predictor_first_share
+        mask = random_subset(inputs.units, model.config.sparsity if share is None else share)
         prediction = model.predict(inputs, mask)
         losses = {"cross_entropy": cross_entropy(prediction.logits, inputs).mean()}
         losses |= self.further_players_first(model, inputs, mask)
@@ -217,7 +218,7 @@ class RationaleTrainer(LengthGroupingTrainer):
             losses |= self.guidance(model, inputs, scores)
         if self.args.distillation_weight:
             with evaluation_mode(model):
-                importance = attributions(model, inputs)
+                importance = ATTRIBUTIONS[self.args.distillation_from](model, inputs)
             loss = imitation(scores, importance, inputs.units, model.config.sparsity)
             losses["distillation"] = self.args.distillation_weight * loss
         return RationaleClassifierOutput(
@@ -480,10 +481,9 @@ class RationaleTrainer(LengthGroupingTrainer):
         folder = Path(output_dir or self.args.output_dir)
         if not self.args.should_save:
             return
-        if (folder / CONFIG_NAME).exists():
-            self.model_card.write(folder)
-        else:  # an adapter, for which PEFT writes the card
+        if not (folder / CONFIG_NAME).exists():  # an adapter, whose configuration is PEFT's
             self.model.config.to_json_file(folder / ADAPTER_CONFIG_NAME)
+        self.model_card.write(folder)
 
     def create_model_card(self, **metadata) -> None:
         """Write the model card into `args.output_dir`. `push_to_hub` calls this. `metadata` are further fields of the

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 import torch
 from transformers import TrainingArguments
 
+from .modeling.guidance import ATTRIBUTIONS
+
 
 @dataclass
 class RationaleTrainingArguments(TrainingArguments):
@@ -40,13 +42,19 @@ class RationaleTrainingArguments(TrainingArguments):
             The share of the training steps, up to the end, in which the extractor is fixed, and the predictor reads
             exactly what it is given at evaluation.
         predictor_first_ratio (`float`, *optional*, defaults to 0.0):
-            The share of the training steps, from the start on, in which the predictor reads random units, from as few
-            as the model selects to all of them. The extractor does not select yet, and no checkpoint of these steps
-            can be the best one.
+            The share of the training steps, from the start on, in which the predictor reads random units. The
+            extractor does not select yet, and no checkpoint of these steps can be the best one.
+        predictor_first_share (`float`, *optional*):
+            The smallest share of the units that the predictor reads in these first steps. By default it is as small as
+            the share that the model selects. The largest share is everything. Choose a large one, such as 0.8, where a
+            random selection destroys the input, as in graphs.
         distillation_weight (`float`, *optional*, defaults to 0.0):
             The weight of a cross-entropy that teaches the extractor, in these first steps, to select what the
-            predictor's decision depends on most (gradient × input). Together with `predictor_first_ratio` and
-            `predictor_tuning_ratio` that add up to 1, there is no game (FRESH, Jain et al. 2020).
+            predictor's decision depends on most. Together with `predictor_first_ratio` and `predictor_tuning_ratio`
+            that add up to 1, there is no game (FRESH, Jain et al. 2020).
+        distillation_from (`str`, *optional*, defaults to `"gradient"`):
+            How this dependence is measured: by the `"gradient"` (× input), or by `"occlusion"`, which leaves out one
+            unit after the other and calls the predictor for each.
         marks_weight (`float`, *optional*, defaults to 0.0):
             The weight of the cross-entropy of the extractor's scores and the rationales that people marked in the
             training set. Some of the texts may have no marks. Validation does not use marks.
@@ -88,8 +96,14 @@ class RationaleTrainingArguments(TrainingArguments):
     predictor_first_ratio: float = field(
         default=0.0, metadata={"help": "Share of the training steps, at first, in which only the predictor decides."}
     )
+    predictor_first_share: float | None = field(
+        default=None, metadata={"help": "Smallest share that it reads then (default: the share to select)."}
+    )
     distillation_weight: float = field(
-        default=0.0, metadata={"help": "In these steps, weight of imitating the predictor's gradient × input."}
+        default=0.0, metadata={"help": "In these steps, weight of imitating what the predictor depends on."}
+    )
+    distillation_from: str = field(
+        default="gradient", metadata={"help": "Measure of this dependence.", "choices": list(ATTRIBUTIONS)}
     )
     marks_weight: float = field(default=0.0, metadata={"help": "Weight of the marks of people in the training set."})
     scale_predictor_rate: bool = field(
@@ -161,6 +175,14 @@ class RationaleTrainingArguments(TrainingArguments):
         self.check_probabilities("parts_first_ratio", "predictor_tuning_ratio", "predictor_first_ratio")
         if self.predictor_first_ratio + self.predictor_tuning_ratio > 1:
             raise ValueError("predictor_first_ratio and predictor_tuning_ratio add up to more than 1.")
+        if self.predictor_first_share is not None:
+            self.check_probabilities("predictor_first_share")
+            if not self.predictor_first_ratio:
+                raise ValueError("predictor_first_share has an effect only with predictor_first_ratio above 0.")
+        if self.distillation_from not in ATTRIBUTIONS:
+            raise ValueError(
+                f"distillation_from must be one of {', '.join(ATTRIBUTIONS)}, but is {self.distillation_from!r}"
+            )
         self.check_weights("full_text_weight", "match_weight", "distillation_weight", "marks_weight")
         if self.distillation_weight and not self.predictor_first_ratio:
             raise ValueError("distillation_weight has an effect only with predictor_first_ratio above 0.")

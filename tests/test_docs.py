@@ -124,7 +124,8 @@ def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch, request):
     for hub_id in ("sentence-transformers/all-MiniLM-L6-v2", "path-or-hub-id"):
         text = text.replace(f'"{hub_id}"', '"encoder"')
     code = "\n".join(re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL))
-    code = code.replace("n_train=1000", "n_train=60, n_validation=20, n_test=20")
+    few = "n_train=60, n_validation=20, n_test=70"
+    code = code.replace("n_train=1000", few).replace('reviews", aspect="aroma")', f'reviews", aspect="aroma", {few})')
     code = code.replace("glove.6B.100d.txt.gz", "glove.6B.100d.txt")
     if "posthoc" in code:
         pytest.importorskip("captum")
@@ -139,6 +140,7 @@ def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch, request):
     for folder, (model, tokenizer) in {
         "outputs/quickstart": make_model(selection_level="word"),
         "outputs/movies": make_model(backbone="sentences"),
+        "outputs/mine": make_model(backbone="bert", selection_level="word"),
         "encoder": tiny_bert(0.0, layers=3),
     }.items():
         model.save_pretrained(folder)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import REPOSITORY, load_script
+from huggingface_hub import ModelCard
 from huggingface_hub.errors import StrictDataclassError
 from peft import AutoPeftModelForSequenceClassification
 from safetensors.torch import load_file
@@ -259,7 +260,11 @@ def test_lora_saves_an_adapter_that_everything_loads(tmp_path, monkeypatch, meth
     again = pipeline("rationale-classification", model=merged, tokenizer=AutoTokenizer.from_pretrained("out"))(text)
     assert answer["score"] == pytest.approx(again["score"], abs=1e-5)
     assert answer["rationale"] == [pytest.approx(span, abs=1e-5) for span in again["rationale"]]
-    assert 0 <= scores["eval_accuracy"] <= 1
+    card = Path("out/README.md").read_text()
+    assert "This is an adapter. It needs its base model, which is loaded from `out/base`." in card
+    assert "| rank of the adapter | 2 |" in card and f"| accuracy | {scores['eval_accuracy']:.4f} |" in card
+    assert ModelCard.load("out/README.md").data.library_name == "peft"
+    assert "It prints" in card and "[More Information Needed]" not in card
 
 
 def test_the_numbers_of_a_method_are_flags(tmp_path, monkeypatch, capsys):

@@ -7,7 +7,7 @@ from common import CASES_BY_NAME, random_texts
 from torch.distributions import Bernoulli, kl_divergence
 from training_common import examples, make_args, make_trainer, toy_reviews
 
-from hf_rationale.modeling.guidance import agreement, attributions, imitation, marks_loss, random_subset
+from hf_rationale.modeling.guidance import agreement, attributions, imitation, marks_loss, occlusion, random_subset
 from hf_rationale.modeling.objective import prior_divergence, selected_share
 from hf_rationale.modeling.selection import Marks, grouped_units, marks_of_positions, single_units
 
@@ -51,6 +51,21 @@ def test_attributions_are_slopes(name: str):
         less[row, unit] -= step
         change = (likelihood - likelihoods(model, inputs, less))[row] / step / inputs.units.weights[row, place]
         assert found[row, place].item() == pytest.approx(change.item(), rel=2e-3, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["gru-zero-token", "bert-zero-word", "bert-attention-word"])
+def test_occlusion_is_what_a_removed_unit_costs(name: str):
+    model = CASES_BY_NAME[name].model()
+    inputs = model.prepare(**CASES_BY_NAME[name].batch(random_texts(7, 5)), labels=torch.tensor([0, 2]))
+    found = occlusion(model, inputs)
+    everything = inputs.units.selectable.float()
+    likelihood = likelihoods(model, inputs, everything)
+    for row, place in inputs.units.first.nonzero().tolist():
+        unit = (inputs.units.index[row] == inputs.units.index[row, place]) & inputs.units.selectable[row]
+        left = everything.clone()
+        left[row, unit] = 0
+        cost = (likelihood - likelihoods(model, inputs, left))[row] / inputs.units.weights[row, place]
+        torch.testing.assert_close(found[row, unit], cost.expand(int(unit.sum())), rtol=1e-4, atol=1e-6)
 
 
 @torch.no_grad()
@@ -175,9 +190,19 @@ def test_no_checkpoint_from_before_the_game_is_the_best(tmp_path):
     assert trainer.state.best_global_step == 3 * trainer.state.max_steps // 4
 
 
+def test_the_smallest_share_of_the_random_units_can_be_chosen(tmp_path):
+    trainer = make_trainer(tmp_path, predictor_first_ratio=1.0, predictor_first_share=0.8, max_steps=4)
+    trainer.train()
+    shares = [entry["sparsity"] for entry in trainer.state.log_history if "sparsity" in entry]
+    assert all(0.8 <= share <= 1 for share in shares)
+
+
 @pytest.mark.parametrize(
     "args, message",
     [
+        ({"predictor_first_share": 0.5}, "predictor_first_share has an effect only with predictor_first_ratio"),
+        ({"predictor_first_ratio": 0.5, "predictor_first_share": 2.0}, "predictor_first_share must be a probability"),
+        ({"distillation_from": "lime"}, "distillation_from must be one of gradient, occlusion, but is 'lime'"),
         ({"predictor_first_ratio": 0.7, "predictor_tuning_ratio": 0.4}, "add up to more than 1"),
         ({"distillation_weight": 1.0}, "has an effect only with predictor_first_ratio"),
         ({"marks_weight": -1.0}, "marks_weight must be finite and at least 0"),

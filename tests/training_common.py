@@ -287,6 +287,14 @@ METHODS = {
         },
         reaches={"marks": {"extractor"}},
     ),
+    "rnp-occluded": Method(
+        args={
+            "predictor_first_ratio": 0.5,
+            "predictor_first_share": 0.8,
+            "distillation_weight": 0.7,
+            "distillation_from": "occlusion",
+        },
+    ),
     "rnp-annealed": Method(args={"initial_sparsity": 0.9, "sparsity_warmup_ratio": 0.8}),
     "fr": Method(FRTrainer, config=SHARED),
     "n2r": Method(N2RTrainer, SEPARATE),

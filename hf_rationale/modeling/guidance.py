@@ -11,8 +11,7 @@ from .selection import Units, budget_mask, mean_over_units, uniform_noise
 
 
 def random_subset(units: Units, lowest: float) -> torch.Tensor:
-    """A random mask (batch, positions). The share of each input is drawn uniformly between `lowest` and 1, so that the
-    predictor may read as little as a rationale, or everything."""
+    """A random mask (batch, positions). The share of each input is drawn uniformly between `lowest` and 1."""
     noise = uniform_noise(units.weights)
     ratio = lowest + (1 - lowest) * uniform_noise(units.weights[:, :1])
     return budget_mask(noise, units, ratio=ratio)
@@ -34,6 +33,32 @@ def attributions(model: PreTrainedModel, inputs: RationaleInputs) -> torch.Tenso
     index, sizes = inputs.units.index, inputs.units.sizes
     total, weight = (torch.zeros_like(slope).scatter_add(1, index, values) for values in (slope, sizes))
     return (total / weight.masked_fill(weight == 0, 1)).gather(1, index)
+
+
+@torch.no_grad()
+def occlusion(model: PreTrainedModel, inputs: RationaleInputs) -> torch.Tensor:
+    r"""
+    How much each unit speaks for the label: log P(y | x) − log P(y | x without the unit) (Zeiler and Fergus, ECCV
+    2014). The predictor is called once for every unit, so this is for inputs of few units, such as the nodes of a
+    small graph. There it says more than a gradient, because a node that is removed takes its edges along.
+
+    Returns:
+        `torch.FloatTensor` of shape `(batch, positions)`: the differences, divided by the weights of the units.
+    """
+    units = inputs.units
+    everything = units.selectable.float()
+
+    def likelihood(mask: torch.Tensor) -> torch.Tensor:
+        return -F.cross_entropy(model.predict(inputs, mask).logits.float(), inputs.labels, reduction="none")
+
+    whole = likelihood(everything)
+    lost = [whole - likelihood(everything * (units.index != unit)) for unit in range(units.index.shape[1])]
+    weight = torch.zeros_like(everything).scatter_add(1, units.index, units.sizes.float())
+    return (torch.stack(lost, 1) / weight.masked_fill(weight == 0, 1)).gather(1, units.index)
+
+
+# What `distillation_from` names.
+ATTRIBUTIONS = {"gradient": attributions, "occlusion": occlusion}
 
 
 def imitation(scores: torch.Tensor, importance: torch.Tensor, units: Units, sparsity: float) -> torch.Tensor:
