@@ -42,8 +42,21 @@ TRAINING = {
     "predictor_tuning_ratio": 0.3,
     "max_steps": 600,
 }
+# The extractor imitates a predictor that loses one node after the other.
+DISTILLED = {
+    "initial_sparsity": None,
+    "predictor_first_ratio": 0.5,
+    "predictor_first_share": 0.8,
+    "distillation_weight": 1.0,
+    "distillation_from": "occlusion",
+    "max_steps": 1500,
+}
 # The share of the motif, and what is different from the recipe.
-CORPORA: dict[str, dict[str, Any]] = {"ba2motifs": {"sparsity": 0.2}, "goodmotif": {"sparsity": 0.25}}
+CORPORA: dict[str, dict[str, Any]] = {
+    "ba2motifs": {"sparsity": 0.2},
+    "goodmotif": {"sparsity": 0.25},
+    "goodmotif-spurious": {"sparsity": 0.25},
+}
 VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "recipe": ({}, {}),
     "coherence 1": ({"coherence_weight": 1.0}, {}),
@@ -56,14 +69,21 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "gcn": ({"layer_type": "gcn"}, {}),
     "gcn, 5 layers": ({"layer_type": "gcn", "num_layers": 5}, {}),
     "gat": ({"layer_type": "gat"}, {}),
-    "distilled": (
-        {},
-        {"initial_sparsity": None, "full_text_weight": 0.0, "predictor_first_ratio": 0.4, "distillation_weight": 1.0},
+    "distilled": ({"coherence_weight": 10.0}, {**DISTILLED, "predictor_tuning_ratio": 0.2}),
+    "distilled, by gradient": (
+        {"coherence_weight": 10.0},
+        {**DISTILLED, "predictor_tuning_ratio": 0.2, "distillation_from": "gradient"},
     ),
+    "distilled, no game": ({}, {**DISTILLED, "predictor_first_ratio": 0.75, "predictor_tuning_ratio": 0.25}),
     "predictor not tuned": ({}, {"predictor_tuning_ratio": 0.0}),
     "perturbation rate 0.1": ({}, {"perturbation_rate": 0.1}),  # of VER
     "slow predictor": ({}, {"scale_predictor_rate": True}),
 }
+
+
+def load(corpus: str) -> datasets.DatasetDict:
+    name, _, shift = corpus.partition("-")
+    return load_rationale_dataset(name, **({"shift": shift} if shift else {}))
 
 
 def recorded() -> list[dict[str, Any]]:
@@ -86,7 +106,7 @@ def make_model(corpus: str, dataset: datasets.DatasetDict, **options) -> Rationa
 
 def train(corpus: str, method: str, variant: str, seed: int) -> dict[str, Any]:
     """One run: the scores on the validation set, and at the end those on the test set."""
-    dataset = load_rationale_dataset(corpus)
+    dataset = load(corpus)
     trainer_class = METHODS[method]
     own, changed = VARIANTS[variant]
     set_seed(seed)
@@ -168,7 +188,7 @@ def prepared(model: RationaleForGraphClassification, batch: dict[str, torch.Tens
 
 def train_plain(corpus: str, options: dict[str, Any], seed: int) -> tuple[RationaleForGraphClassification, float]:
     """The predictor alone, on whole graphs, with as many steps as a rationale model; and the seconds."""
-    dataset = load_rationale_dataset(corpus)
+    dataset = load(corpus)
     set_seed(seed)
     model = make_model(corpus, dataset, **options).train()
     batch = collated(model, dataset["train"])
@@ -188,7 +208,7 @@ def train_plain(corpus: str, options: dict[str, Any], seed: int) -> tuple[Ration
 
 def explain(corpus: str, options: dict[str, Any], seed: int, graphs: int = 30) -> dict[str, Any]:
     """The accuracy of a plain classifier, and F1 of the nodes that explainers find for `graphs` test graphs."""
-    dataset = load_rationale_dataset(corpus)
+    dataset = load(corpus)
     model, seconds = train_plain(corpus, options, seed)
     cost = {"seconds": round(seconds, 1), "megabytes": peak_memory()}
     sparsity = CORPORA[corpus]["sparsity"]
@@ -281,7 +301,7 @@ PLAIN = {
 def prediction_times(corpus: str, repetitions: int = 20) -> dict[str, float]:
     """Milliseconds of CPU time for each test graph, in batches of 100: of a prediction with its rationale, and of one
     from the whole graph."""
-    dataset = load_rationale_dataset(corpus)
+    dataset = load(corpus)
     model = make_model(corpus, dataset).eval()
     batch = collated(model, dataset["test"].select(range(100)))
     inputs = {name: value for name, value in batch.items() if name != "rationale"}
@@ -333,7 +353,7 @@ def main():
     done = {tuple(line.get(name) for name in ("corpus", "method", "variant", "plain", "seed")) for line in recorded()}
     for corpus in options.only:
         if options.plain and (corpus, None, None, "yardsticks", None) not in done:
-            dataset = load_rationale_dataset(corpus)["test"]
+            dataset = load(corpus)["test"]
             found = graph_yardsticks(dataset, CORPORA[corpus]["sparsity"])
             record(
                 {"corpus": corpus, "plain": "yardsticks", "test_f1": {k: round(v["f1"], 4) for k, v in found.items()}}

@@ -67,6 +67,16 @@ PRETRAINED_DEFAULTS = {
     "initial_sparsity": 0.6,
     "full_text_weight": 1.0,
 }
+# Whole clauses or sentences that an encoder reads token by token. The extractor starts with those on which a predictor
+# of random ones depends, because a start with words that are then read by sentences selects worse.
+UNITS = ("clause", "sentence")
+UNIT_DEFAULTS = {
+    "initial_sparsity": None,
+    "predictor_first_ratio": 0.3,
+    "distillation_weight": 1.0,
+    "predictor_tuning_ratio": 0.2,
+    "full_text_weight": 1.0,
+}
 SENTENCES = "sentences:"  # before an encoder that gives one vector to each sentence
 # At first the predictor learns from random sentences, and the extractor from the predictor's gradients.
 SENTENCE_DEFAULTS = {
@@ -202,10 +212,11 @@ def parse_arguments() -> tuple[ScriptArguments, RationaleTrainingArguments]:
     first.add_argument("--method", default="rnp")
     first.add_argument("--encoder", default="gru")
     first.add_argument("--model")
+    first.add_argument("--selection_level")
     given, _ = first.parse_known_args()
     method = trainer_of(given.method)
     parser = HfArgumentParser((ScriptArguments, method.arguments_class))
-    parser.set_defaults(**defaults_of(method, given.encoder, given.model))
+    parser.set_defaults(**defaults_of(method, given.encoder, given.model, given.selection_level))
     if not parser.parse_args().output_dir:
         raise SystemExit("Pass --output_dir, the folder of the model.")
     script, training = parser.parse_args_into_dataclasses()
@@ -217,8 +228,8 @@ def parse_arguments() -> tuple[ScriptArguments, RationaleTrainingArguments]:
     return script, training
 
 
-def defaults_of(method: type[RationaleTrainer], encoder: str, model: str | None) -> dict[str, Any]:
-    """The training arguments that suit an encoder, or a finished model."""
+def defaults_of(method: type[RationaleTrainer], encoder: str, model: str | None, level: str | None) -> dict[str, Any]:
+    """The training arguments that suit an encoder and the units that are selected, or a finished model."""
     if model is not None:
         config = AutoConfig.from_pretrained(model)
         over_gru = any(isinstance(getattr(config, name), GruConfig) for name in config.sub_configs)
@@ -230,6 +241,7 @@ def defaults_of(method: type[RationaleTrainer], encoder: str, model: str | None)
         defaults = dict(SENTENCE_DEFAULTS)
     else:
         defaults = dict(GRU_DEFAULTS if encoder == "gru" else PRETRAINED_DEFAULTS)
+        defaults |= UNIT_DEFAULTS if level in UNITS else {}
     if model is not None:
         defaults = {name: value for name, value in defaults.items() if name not in START_DEFAULTS}
     if issubclass(method, PLMRTrainer):
@@ -293,6 +305,12 @@ def build_model(
     if script.model is not None:
         names.pop("tokenizer")
         return RationaleForSequenceClassification.from_pretrained(script.model, **names, **given)
+    split = issubclass(method, PLMRTrainer)
+    if split and (script.encoder in GRAPH_LAYERS or script.encoder.startswith(SENTENCES)):
+        raise SystemExit(
+            f"plmr splits a transformer by depth, and --encoder {script.encoder} has none. Choose a transformer that "
+            "reads tokens, or another method."
+        )
     if script.encoder in GRAPH_LAYERS:
         names.pop("tokenizer")
         width = len(train_dataset[0]["features"][0])
@@ -301,12 +319,10 @@ def build_model(
         RationaleForGraphClassification.check_fields(given)
         return RationaleForGraphClassification(GraphRationaleConfig(**names, **options | given))
     if script.encoder.startswith(SENTENCES):
-        if issubclass(method, PLMRTrainer):
-            raise SystemExit("plmr splits a transformer by depth. Leave sentences: out, or choose another method.")
         model_class = SentenceRationaleForSequenceClassification
         has_query = "query" in train_dataset.column_names
         options = {"compare_query": has_query and not given.get("train_encoder"), **method.model_options}
-    elif issubclass(method, PLMRTrainer):
+    elif split:
         model_class, options = PlmrForSequenceClassification, {"selection_level": "word"}
     else:
         tied = script.encoder == "gru" and encoder.config.freeze_embeddings

@@ -11,8 +11,10 @@ import torch
 from accelerate import PartialState
 from datasets import DatasetDict
 from transformers import (
+    AutoModelForImageClassification,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     pipeline,
@@ -24,6 +26,7 @@ from .encoders.word_vectors import read_word_vectors
 from .evaluation import evaluate_rationales
 from .explain import FORMATS, Columns, explain_file
 from .extract import extract_rationales, save_rationales
+from .image.configuration_image import RationaleImageConfig
 from .modeling.base import RationalePreTrainedModel
 from .sentences.encoding import sentence_encoder
 from .sentences.modeling_sentences import SentenceRationaleForSequenceClassification
@@ -156,6 +159,10 @@ def run_evaluate(parser: argparse.ArgumentParser, options: argparse.Namespace, d
 def run_extract(parser: argparse.ArgumentParser, options: argparse.Namespace, dataset: DatasetDict):
     model, tokenizer = load(parser, options.model)
     check_selects(parser, options.model, model)
+    if tokenizer is None:
+        parser.error(f"{options.model} reads no texts, and only texts can be turned into their rationales")
+    if any("tokens" not in split.column_names for split in dataset.values()):
+        parser.error(f"--dataset: {options.dataset} has no texts, and only texts can be turned into their rationales")
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     rationales = DatasetDict(
         {
@@ -251,7 +258,11 @@ def load(parser: argparse.ArgumentParser, model: str) -> tuple[PreTrainedModel, 
     """A model and its tokenizer (none if it reads no texts), or an error of the command line. Code in the folder is
     never run."""
     try:
-        loaded = AutoModelForSequenceClassification.from_pretrained(model, trust_remote_code=False)
+        # An adapter has no configuration of a model.
+        config, _ = PreTrainedConfig.get_config_dict(model, _raise_exceptions_for_missing_entries=False)
+        of_images = config.get("model_type") == RationaleImageConfig.model_type
+        auto_class = AutoModelForImageClassification if of_images else AutoModelForSequenceClassification
+        loaded = auto_class.from_pretrained(model, trust_remote_code=False)
         if isinstance(loaded, RationalePreTrainedModel) and not hasattr(loaded, "text_reader"):
             return loaded, None
         return loaded, AutoTokenizer.from_pretrained(model, trust_remote_code=False)

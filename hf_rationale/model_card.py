@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import transformers
 from accelerate import PartialState
-from datasets import Dataset
+from datasets import Dataset, DatasetInfo
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from peft import PeftConfig, PeftModel
 from transformers import Trainer, TrainerCallback, pipeline
@@ -93,13 +93,14 @@ def card_of(callback: ModelCardCallback, folder: Path, **metadata) -> ModelCard:
     trainer, report = callback.trainer, callback.report
     model, adapter = trained(trainer)
     args, config = trainer.args, model.config
-    info = trainer.train_dataset.info if isinstance(trainer.train_dataset, Dataset) else None
+    info = _info(trainer.train_dataset)
     corpus = CORPORA.get(((info and info.dataset_name) or "").split(" ")[0])
-    name = (info and info.dataset_name) or "custom data"
+    name = _name(info)
     splits = {"train": trainer.train_dataset, **callback.datasets}
     labels = [config.id2label[index] for index in range(config.num_labels)]
     scores = _report_scores(report) if report else _metric_scores(callback.metrics)
     measured = next((split for split in ("test", *callback.metrics) if split in callback.metrics), None)
+    measured_name = _name(_info(callback.datasets[measured])) if measured else name
     # What whole units add up to may be more, or less, than what was asked for.
     share = next((value for label, value, _ in scores if label.startswith("sparsity")), config.sparsity)
     has_pipeline = isinstance(model, RationalePreTrainedModel) and hasattr(model, "text_reader")
@@ -109,15 +110,15 @@ def card_of(callback: ModelCardCallback, folder: Path, **metadata) -> ModelCard:
         ModelCardData(
             **{
                 "library_name": "transformers" if adapter is None else "peft",
-                "pipeline_tag": "text-classification" if has_pipeline else None,
+                "pipeline_tag": model.hub_task if has_pipeline or model.usage else None,
                 "language": "en" if corpus and has_pipeline else None,
                 "tags": ["hf_rationale", "rationale", "explainability", *trainer.name.split("+")],
                 "model_name": folder.resolve().name,
                 "eval_results": [
                     EvalResult(
-                        task_type="text-classification",
-                        dataset_type=name,
-                        dataset_name=name,
+                        task_type=model.hub_task,
+                        dataset_type=measured_name,
+                        dataset_name=measured_name,
                         dataset_split=measured,
                         metric_type=label.replace(" ", "_"),
                         metric_name=label,
@@ -134,6 +135,7 @@ def card_of(callback: ModelCardCallback, folder: Path, **metadata) -> ModelCard:
         model_class=type(model).__name__,
         base_model=adapter and adapter.base_model_name_or_path,
         has_pipeline=has_pipeline,
+        usage=model.usage and model.usage.format(folder=folder),
         selected=f"about {share:.0%}",
         unit="the words" if has_pipeline else "its input",
         faithfulness=_FAITHFULNESS.get(getattr(config, "masking", None), _FAITHFULNESS["attention"]).format(
@@ -156,7 +158,9 @@ def card_of(callback: ModelCardCallback, folder: Path, **metadata) -> ModelCard:
         else "the last one",
         decoding=config.decoding,
         threshold=f"{config.rationale_threshold:.4f}",
-        measured=f"the {measured} set" if measured else "the evaluated data",
+        measured=(f"the {measured} set" + f" of {measured_name}" * (measured_name != name))
+        if measured
+        else "the evaluated data",
         count=f"{report.about['texts'] if report else len(callback.datasets[measured]):,}" if scores else "",
         scores=[
             (label.replace("texts", f"{model.example_name}s"), f"{value:.4f}", interval)
@@ -178,6 +182,14 @@ def trained(trainer: Trainer) -> tuple[RationalePreTrainedModel, PeftConfig | No
     if isinstance(model, PeftModel):
         return model.get_base_model(), model.active_peft_config
     return model, None
+
+
+def _info(dataset: Any) -> DatasetInfo | None:
+    return dataset.info if isinstance(dataset, Dataset) else None
+
+
+def _name(info: DatasetInfo | None) -> str:
+    return (info and info.dataset_name) or "custom data"
 
 
 def _command() -> str | None:

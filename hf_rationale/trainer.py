@@ -169,12 +169,7 @@ class RationaleTrainer(LengthGroupingTrainer):
             if getattr(model.config, name, False) != value:
                 raise ValueError(
                     f"{type(self).__name__} needs a model with {name}={value}, but {type(model).__name__} has "
-                    f"{name}={getattr(model.config, name, False)}. "
-                    + (
-                        "Make the model with PlmrForSequenceClassification.from_encoder_pretrained(…)."
-                        if name == "split_by_depth"
-                        else f"Make the model with from_encoder_pretrained(…, {name}={value})."
-                    )
+                    f"{name}={getattr(model.config, name, False)}. {self._cure(model, name, value)}"
                 )
         if self.separates_players and model.shared_weights and not getattr(model.config, "share_encoder", False):
             raise ValueError(
@@ -189,6 +184,14 @@ class RationaleTrainer(LengthGroupingTrainer):
                 "The adapter's base model is in no folder, so that nobody could load the adapter. Before "
                 "get_peft_model, save the model with its tokenizer (save_pretrained), and load it from there."
             )
+
+    @staticmethod
+    def _cure(model: RationalePreTrainedModel, option: str, value: Any) -> str:
+        if option != "split_by_depth":
+            return f"Make the model with {option}={value!r}."
+        if model.main_input_name == "input_ids":
+            return "Make the model with PlmrForSequenceClassification.from_encoder_pretrained(…)."
+        return "Choose another method: only a transformer that reads tokens can be split."
 
     def add_players(self, model: RationalePreTrainedModel) -> None:
         """Add the modules that this method trains in addition to the model. Those of another method are removed."""

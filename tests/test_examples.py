@@ -285,6 +285,7 @@ def test_the_numbers_of_a_method_are_flags(tmp_path, monkeypatch, capsys):
         (("--model_config", '{"split_layer": 3}'), "RationaleConfig has no field split_layer"),
         (("--encoder_config", '{"hidden_size": 3}'), "the gru has none"),
         (("--method", "plmr"), "An encoder of type 'rationale_gru' cannot be split by depth"),
+        (("--dataset", "ba2motifs", "--encoder", "gin", "--method", "plmr"), "plmr splits a transformer by depth"),
         (("--method", "plmr", "--masking", "zero"), "PlmrConfig has no field masking"),
         (("--dataset_options", '{"n": 1}'), "unexpected keyword argument 'n'"),
         (("--dataset", "beers"), "There is no corpus 'beers'. The corpora are beer, hotel"),

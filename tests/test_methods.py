@@ -519,6 +519,8 @@ def test_the_method_named_first_acts_first(tmp_path, order):
 
 def test_rnp_adds_nothing():
     assert compose(RNPTrainer) is RNPTrainer
+    with pytest.raises(TypeError, match="compose takes trainers, such as METHODS"):
+        compose("n2r")
     assert compose(RNPTrainer, A2ITrainer) is A2ITrainer
 
 

@@ -123,6 +123,32 @@ def test_another_kind_of_input_has_a_card_too(tmp_path):
     assert "rationale F1" in rows_of(card)
 
 
+@pytest.mark.parametrize(
+    "backbone, task, call",
+    [
+        ("graphs", "graph-ml", 'GraphRationalePipeline("{folder}")'),
+        ("images", "image-classification", 'pipeline("rationale-image-classification", model="{folder}")'),
+    ],
+)
+def test_the_card_shows_the_pipeline_of_the_kind(tmp_path, backbone, task, call):
+    trainer = make_trainer(tmp_path, "rnp", backbone)
+    trainer.save_model()
+    trainer.evaluate()
+    assert call.format(folder=tmp_path) in card_of(tmp_path)
+    data = ModelCard.load(tmp_path / "README.md").data
+    assert data.pipeline_tag == task and {result.task_type for result in data.eval_results} == {task}
+
+
+def test_scores_on_other_data_have_its_name(tmp_path):
+    trainer = make_trainer(tmp_path, "rnp", "gru")
+    trainer.train_dataset.info.dataset_name = "beers"
+    trainer.save_model()
+    trainer.evaluate(toy_reviews(9))
+    assert "On the test set of custom data of 9 texts." in card_of(tmp_path)
+    results = ModelCard.load(tmp_path / "README.md").data.eval_results
+    assert {result.dataset_name for result in results} == {"custom data"}
+
+
 def test_pushing_uploads_the_card(trainer):
     """The servers of the Hub are replaced by mocks, which get the folder that would be uploaded."""
     uploaded = {}

@@ -133,6 +133,12 @@ class RationaleForGraphClassification(RationalePreTrainedModel):
     config_class = GraphRationaleConfig
     main_input_name = "features"
     example_name, mark_name = "graph", "node"
+    hub_task = "graph-ml"
+    usage = """from hf_rationale import GraphRationalePipeline
+
+pipe = GraphRationalePipeline("{folder}")
+print(pipe(graph))  # a dict with the lists features and edge_index
+"""
     encoded_columns = ("edges",)
 
     def __init__(self, config: GraphRationaleConfig):

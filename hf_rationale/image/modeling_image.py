@@ -116,6 +116,13 @@ class RationaleForImageClassification(RationalePreTrainedModel):
     config_class = RationaleImageConfig
     main_input_name = "pixel_values"
     example_name, mark_name = "image", "pixel"
+    hub_task = "image-classification"
+    usage = """import hf_rationale
+from transformers import pipeline
+
+pipe = pipeline("rationale-image-classification", model="{folder}")
+result = pipe("image.png")  # label, score, image, mask and overlay
+"""
     encoded_columns = ("pixels",)
 
     def __init__(self, config: RationaleImageConfig):

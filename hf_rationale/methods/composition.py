@@ -21,9 +21,12 @@ def compose(*methods: type[RationaleTrainer]) -> type[RationaleTrainer]:
     methods.
 
     Raises:
+        TypeError: if something else than a trainer is named.
         ValueError: if one method is the same as another or contains it, if two need different models, or if two
             replace the game.
     """
+    if wrong := [method for method in methods if not isinstance(method, type)]:
+        raise TypeError(f"compose takes trainers, such as METHODS['n2r'], but got {wrong[0]!r}.")
     parts = [method for method in methods if method not in (RationaleTrainer, RNPTrainer)]
     for other, part in combinations(parts, 2):
         names = f"{other.__name__} and {part.__name__}"

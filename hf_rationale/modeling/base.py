@@ -51,6 +51,8 @@ class RationalePreTrainedModel(PreTrainedModel):
     # What the model card calls an example, and what people mark in it.
     example_name = "text"
     mark_name = "word"
+    hub_task = "text-classification"  # among the tasks of the Hub
+    usage: str | None = None  # code for the model card, of a model in {folder}
     training_modules: tuple[str, ...] = ()
     encoded_columns: tuple[str, ...] = ()  # what an encoded dataset must have, besides `rationale`
 
