@@ -72,13 +72,10 @@ WINDOWS = (
 UNITS = "--parts_first_ratio 0.8 --predictor_tuning_ratio 0.2 --sparsity_warmup_ratio 0.4 --num_train_epochs 10"
 BY_SENTENCE = f"{BEER_GRU} --selection_level sentence {UNITS}"
 DISTILLED = "--full_text_weight 1 --predictor_first_ratio 0.3 --distillation_weight 1"
-DISTILLED_UNITS = (
-    f"--per_device_train_batch_size 32 {DISTILLED} --parts_first_ratio 0.8 --predictor_tuning_ratio 0.2 "
-    "--num_train_epochs 10"
-)
+DISTILLED_UNITS = f"--per_device_train_batch_size 32 {DISTILLED} --predictor_tuning_ratio 0.2 --num_train_epochs 10"
 WITHOUT_START = "--predictor_first_ratio 0 --distillation_weight 0"
-# A pretrained encoder over tokens that selects units: the start of a model of sentences, then words first.
-MINILM_UNITS = f"{MINILM} {DISTILLED} --parts_first_ratio 0.8 --predictor_tuning_ratio 0.2"
+# A pretrained encoder over tokens that selects units, with the start of a model of sentences.
+MINILM_UNITS = f"{MINILM} {DISTILLED} --predictor_tuning_ratio 0.2"
 # The flags of examples/train.py for each corpus, without the method and the seed.
 CORPORA = {
     "tweets": f"{GRU} {TWEETS} --num_train_epochs 6",
@@ -96,13 +93,14 @@ CORPORA = {
     # Whole reviews in overlapping windows. An epoch has 200 steps, and 120 take most of an hour on a CPU.
     "movies-minilm-windows": f"{MINILM} {MOVIES} {WINDOWS}",
     "tweets-minilm-clauses": (
-        f"{MINILM_UNITS} {TWEETS_DATA} --selection_level clause --sparsity 0.2 --num_train_epochs 4"
+        f"{MINILM_UNITS} {TWEETS_DATA} --selection_level clause --sparsity 0.2 --num_train_epochs 2"
     ),
     "beer-aroma-minilm-sentences": (
-        f"{MINILM_UNITS} {BEER_DATA} --aspect aroma --selection_level sentence --sparsity 0.12 --num_train_epochs 10"
+        f"{MINILM_UNITS} {BEER_DATA} --aspect aroma --selection_level sentence --sparsity 0.12 --num_train_epochs 5"
     ),
     "hotel-cleanliness-minilm-clauses": (
-        f"{MINILM_UNITS} {HOTEL_DATA} --selection_level clause --sparsity 0.1 --num_train_epochs 10"
+        f"{MINILM_UNITS} {HOTEL_DATA} --selection_level clause --sparsity 0.1 --num_train_epochs 3 "
+        "--per_device_train_batch_size 16"
     ),
     # Whole reviews in overlapping windows: an epoch takes hours on a CPU.
     "movies-minilm-sentences": (

@@ -28,6 +28,7 @@ from .explain import FORMATS, Columns, explain_file
 from .extract import extract_rationales, save_rationales
 from .image.configuration_image import RationaleImageConfig
 from .modeling.base import RationalePreTrainedModel
+from .modeling.selection import BUDGETS
 from .sentences.encoding import sentence_encoder
 from .sentences.modeling_sentences import SentenceRationaleForSequenceClassification
 from .text.segmentation import LEVELS
@@ -180,7 +181,7 @@ def check_selects(parser: argparse.ArgumentParser, name: str, model: PreTrainedM
 
 
 def run_explain(parser: argparse.ArgumentParser, options: argparse.Namespace):
-    names = ("rationale_ratio", "rationale_top_k", "rationale_threshold", "rationale_level", "max_length")
+    names = (*BUDGETS, "rationale_level", "max_length")
     given = {name: value for name in names if (value := getattr(options, name)) is not None}
     if options.input != "-" and not Path(options.input).is_file():
         parser.error(f"--input: there is no file {options.input}")

@@ -179,6 +179,35 @@ def test_pipeline():
         pipe({"features": [[1.0] * 4]})
 
 
+NODES, EDGE = [[1.0] * 4] * 3, [[0], [1]]
+
+
+@pytest.mark.parametrize(
+    "graph, options, error, message",
+    [
+        ("hello", {}, ValueError, "Graph 0 is a str, but must be a dict with features and edge_index"),
+        ({"features": NODES, "edge_index": [[0.5], [1.0]]}, {}, ValueError, "Graph 0: .*but has fractions"),
+        ({"features": [[1.0], [1.0, 2.0]], "edge_index": EDGE}, {}, ValueError, "Graph 0: features must be lists"),
+        ({"features": NODES, "edge_index": [[0], [1, 2]]}, {}, ValueError, "Graph 0: edge_index must be lists"),
+        ({"features": NODES, "edge_index": EDGE}, {"top_k": 2}, TypeError, "there are .*'batch_size'"),
+        ({"features": NODES, "edge_index": EDGE}, {"batch_size": 0}, ValueError, "batch_size"),
+    ],
+)
+def test_what_is_no_graph_is_refused_by_its_number(graph, options, error, message):
+    with pytest.raises(error, match=message):
+        GraphRationalePipeline(graphs().model())([graph], **options)
+
+
+def test_a_batch_of_torch_geometric_is_its_graphs():
+    from torch_geometric.data import Batch, Data
+
+    pair = [Data(x=torch.ones(size, 4), edge_index=torch.tensor([[0, 1], [1, 2]])) for size in (3, 4)]
+    pipe = GraphRationalePipeline(graphs().model())
+    assert pipe(Batch.from_data_list(pair)) == pipe(pair)
+    alone = pipe(pair, batch_size=1)
+    assert [one["rationale"] for one in alone] == [one["rationale"] for one in pipe(pair)]
+
+
 def test_pipeline_of_a_folder(tmp_path):
     model, row = graphs().model(), two_graphs()[0]
     model.save_pretrained(tmp_path)

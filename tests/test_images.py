@@ -269,7 +269,7 @@ def test_unselected_pixels_do_not_change_the_pipelines_answer(trained):
 def test_the_card_and_the_report_name_what_does_not_apply(trained, tmp_path):
     folder, model, images, _ = trained
     card = (folder / "README.md").read_text(encoding="utf-8")
-    assert "patch of 2×2 pixels" in card and "RationaleForImageClassification" in card
+    assert "patch of 2×2 pixels" in card and "rationale-image-classification" in card
     assert "| split | images | mean pixels |" in card and "words" not in card
     report = evaluate_rationales(model, toy_images(8, seed=1), images, tmp_path)
     assert report.sections["plausibility"]["scores"]["token_micro"]["f1"] > 0

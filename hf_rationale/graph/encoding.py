@@ -58,7 +58,7 @@ def encode_graphs(dataset: Dataset, num_features: int, columns: tuple[str, ...] 
 def checked_graph(name: str, features: Any, edge_index: Any, num_features: int) -> tuple[np.ndarray, np.ndarray]:
     """The features (nodes, features) and the edges (edges, 2) of a graph, each edge once and without loops. Raises
     `ValueError` if they do not fit; the message begins with the `name` of the graph."""
-    features = np.asarray(features, dtype=np.float32)
+    features = _array(f"{name}: features", features).astype(np.float32)
     if features.ndim != 2 or not len(features) or features.shape[1] != num_features:
         raise ValueError(
             f"{name}: features must have the shape (nodes, {num_features}) with at least one node, but have the shape "
@@ -66,8 +66,10 @@ def checked_graph(name: str, features: Any, edge_index: Any, num_features: int) 
         )
     if not np.isfinite(features).all():
         raise ValueError(f"{name}: features must be finite numbers")
-    edges = np.asarray(edge_index, dtype=np.int64)
-    edges = edges.reshape(2, 0) if not edges.size else edges
+    edges = _array(f"{name}: edge_index", edge_index)
+    if (edges != np.floor(edges)).any():
+        raise ValueError(f"{name}: edge_index must have node numbers, which are whole, but has fractions")
+    edges = edges.astype(np.int64) if edges.size else np.zeros((2, 0), np.int64)
     if edges.ndim != 2 or len(edges) != 2:
         raise ValueError(f"{name}: edge_index must have the shape (2, edges), but has the shape {edges.shape}")
     if edges.size and not 0 <= edges.min() <= edges.max() < len(features):
@@ -76,6 +78,14 @@ def checked_graph(name: str, features: Any, edge_index: Any, num_features: int) 
             f"{edges.min()} to {edges.max()}"
         )
     return features, undirected(edges)
+
+
+def _array(name: str, values: Any) -> np.ndarray:
+    """Raises `ValueError` if `values` are no numbers, or lists of different lengths."""
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be lists of numbers that have the same length, in one graph") from None
 
 
 def checked_marks(number: int, marks: Any, length: int) -> list[int]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ..modeling.selection import BUDGETS
 from ..reading import check_batch_size, evaluation_mode
 from .encoding import GraphCollator, checked_graph
 from .modeling_graph import RationaleForGraphClassification
@@ -50,13 +51,14 @@ class GraphRationalePipeline:
         self.batch_size, self.budget = batch_size, budget
 
     @torch.no_grad()
-    def __call__(self, graphs: Any, **budget) -> dict[str, Any] | list[dict[str, Any]]:
+    def __call__(self, graphs: Any, batch_size: int | None = None, **budget) -> dict[str, Any] | list[dict[str, Any]]:
         r"""
         Classify one graph, or several.
 
         Args:
-            graphs: a graph, or a list (or dataset) of graphs. A graph is a dict with `features` (nodes, features) and
-                `edge_index` (2, edges), or a `torch_geometric.data.Data` with `x` and `edge_index`.
+            graphs: a graph, or a list (or dataset, or `Batch`) of graphs. A graph is a dict with `features` (nodes,
+                features) and `edge_index` (2, edges), or a `torch_geometric.data.Data` with `x` and `edge_index`.
+            batch_size (*optional*): the number of graphs in a batch, if not that of the pipeline.
             budget: another budget than that of the model: `rationale_ratio`, `rationale_top_k` or
                 `rationale_threshold`.
 
@@ -66,18 +68,30 @@ class GraphRationalePipeline:
             extractor's probability for every node) and `sparsity` (the share of the nodes that is selected).
 
         Raises:
+            TypeError: if there is no such argument.
             ValueError: if a graph has no node, other features than the model reads, or edges to missing nodes. The
                 message has the number of the graph.
         """
+        if unknown := sorted(set(budget) - set(BUDGETS)):
+            raise TypeError(f"Unknown arguments: {unknown}; there are {[*BUDGETS, 'batch_size']}")
+        if hasattr(graphs, "to_data_list"):  # a Batch of torch-geometric
+            graphs = graphs.to_data_list()
         single = isinstance(graphs, dict) or hasattr(graphs, "edge_index")
         rows = [self._read(number, graph) for number, graph in enumerate([graphs] if single else graphs)]
+        batch_size = self.batch_size if batch_size is None else batch_size
+        check_batch_size(batch_size)
         results: list[dict[str, Any]] = []
         with evaluation_mode(self.model):
-            for start in range(0, len(rows), self.batch_size):
-                results += self._classify(rows[start : start + self.batch_size], budget or self.budget)
+            for start in range(0, len(rows), batch_size):
+                results += self._classify(rows[start : start + batch_size], budget or self.budget)
         return results[0] if single else results
 
     def _read(self, number: int, graph: Any) -> dict[str, Any]:
+        if not isinstance(graph, dict) and not hasattr(graph, "edge_index"):
+            raise ValueError(
+                f"Graph {number} is a {type(graph).__name__}, but must be a dict with features and edge_index, or a "
+                "torch_geometric.data.Data with x and edge_index"
+            )
         if not isinstance(graph, dict):
             graph = {"features": graph.x, "edge_index": graph.edge_index}
         if missing := {"features", "edge_index"} - set(graph):

@@ -38,7 +38,14 @@ def read_image(value: Any, name: str) -> Image.Image:
     if isinstance(value, Mapping) and ("bytes" in value or "path" in value):
         value = Image.open(io.BytesIO(value["bytes"]) if value.get("bytes") else value["path"])
     if not isinstance(value, Image.Image):
-        array = np.asarray(value)
+        try:
+            array = np.asarray(value)
+        except ValueError:
+            raise ValueError(
+                f"{name} must be an image (height, width[, 3]), but its rows have no common length"
+            ) from None
+        if array.dtype == object:
+            raise ValueError(f"{name} must be an image (height, width[, 3]), but is a {type(value).__name__}")
         if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)) or not array.size:
             raise ValueError(f"{name} must be an image (height, width[, 3]), but is of shape {array.shape}")
         if array.dtype.kind not in "iub" or array.min() < 0 or array.max() > 255:
@@ -48,10 +55,11 @@ def read_image(value: Any, name: str) -> Image.Image:
 
 
 def read_mask(value: Any, name: str) -> Image.Image:
-    """What people marked in an image, black and white: of a picture, what is lighter than the middle, and of an array
-    (height, width) what is not 0."""
+    """What people marked in an image, black and white: of a picture, what is lighter than the middle, or 1 if nothing
+    is lighter, and of an array (height, width) what is not 0."""
     if isinstance(value, Image.Image | Mapping):
-        marked = np.asarray(read_image(value, name).convert("L")) > 127
+        values = np.asarray(read_image(value, name).convert("L"))
+        marked = values > (0 if values.max() == 1 else 127)
     else:
         marked = np.asarray(value) != 0
         if marked.ndim != 2 or not marked.size:

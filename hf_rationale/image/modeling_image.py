@@ -148,7 +148,8 @@ result = pipe("image.png")  # label, score, image, mask and overlay
             OSError: if the encoder does not exist.
             StrictDataclassError: if a field is out of range.
             TypeError: if the config has no such field.
-            ValueError: with `share_encoder`, because both players then read with the U-Net.
+            ValueError: if the encoder reads no images, or with `share_encoder`, because both players then read with
+                the U-Net.
         """
         cls.check_fields(kwargs)
         if kwargs.get("share_encoder"):
@@ -157,6 +158,11 @@ result = pipe("image.png")  # label, score, image, mask and overlay
                 "with RationaleForImageClassification(RationaleImageConfig(share_encoder=True, …))."
             )
         source = load_encoder(encoder)
+        if source.main_input_name != "pixel_values":
+            raise ValueError(
+                f"{type(source).__name__} reads {source.main_input_name}, and not the pixels of images. Name an image "
+                "encoder, such as a ResNet or a ViT."
+            )
         model = cls(cls.config_class(backbone_config=copy.deepcopy(source.config), **kwargs))
         weights = source.state_dict()
         if getattr(model.predictor.encoder, "pooler", None) is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,9 @@ from PIL import Image
 from transformers import Pipeline
 from transformers.image_utils import load_image
 
-from ..modeling.selection import check_budget
+from ..modeling.selection import BUDGETS, check_budget
 from .encoding import normalize, read_image, resize, to_tensor
 from .pictures import overlay
-
-
-_BUDGETS = ("rationale_ratio", "rationale_top_k", "rationale_threshold")
 
 
 class RationaleImageClassificationPipeline(Pipeline):
@@ -54,7 +51,7 @@ class RationaleImageClassificationPipeline(Pipeline):
         r"""
         Args:
             inputs (an image, or a list or `Dataset` of them): an image is a PIL image, a file, a URL, or an array of
-                bytes (height, width) or (height, width, 3). Of the rows of a `Dataset`, `image` is read.
+                bytes (height, width) or (height, width, 3). Of a row of a dataset, `image` is read.
             batch_size (`int`, *optional*): the number of images in a batch.
             rationale_ratio (`float`, *optional*): a budget: the share of each image to select, best scores first.
             rationale_top_k (`int`, *optional*): a budget: the number of patches to select.
@@ -82,10 +79,10 @@ class RationaleImageClassificationPipeline(Pipeline):
         return super().__call__(inputs, **kwargs)
 
     def _sanitize_parameters(self, top_k: int | str | None = "", **kwargs):
-        budget = {name: kwargs.pop(name, None) for name in _BUDGETS}
+        budget = {name: kwargs.pop(name, None) for name in BUDGETS}
         check_budget(*budget.values())
         if kwargs:
-            raise TypeError(f"Unknown arguments: {sorted(kwargs)}; there are {[*_BUDGETS, 'top_k', 'batch_size']}")
+            raise TypeError(f"Unknown arguments: {sorted(kwargs)}; there are {[*BUDGETS, 'top_k', 'batch_size']}")
         if top_k not in ("", None) and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1):
             raise ValueError(f"top_k must be a whole number of at least 1, or None for all labels, but is {top_k!r}")
         if not any(value is not None for value in budget.values()):
@@ -93,6 +90,8 @@ class RationaleImageClassificationPipeline(Pipeline):
         return {}, budget, {} if top_k == "" else {"top_k": top_k}
 
     def preprocess(self, inputs: Any) -> dict[str, Any]:
+        if isinstance(inputs, Mapping) and "image" in inputs:
+            inputs = inputs["image"]  # a row of a dataset
         image = load_image(inputs) if isinstance(inputs, str) else inputs
         pixels = to_tensor(resize(self.image_processor, read_image(image, "The image")))
         return {"pixel_values": normalize(pixels, self.image_processor), "pixels": pixels}

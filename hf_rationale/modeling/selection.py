@@ -389,6 +389,10 @@ def calibrate_threshold(
     return candidates[low]
 
 
+# The arguments that say how much is selected.
+BUDGETS = ("rationale_ratio", "rationale_top_k", "rationale_threshold")
+
+
 def check_budget(ratio: float | None, top_k: int | None, threshold: float | None):
     """Raises `ValueError` if a budget is out of range, or if more than one is given."""
     given = {"rationale_ratio": ratio, "rationale_top_k": top_k, "rationale_threshold": threshold}

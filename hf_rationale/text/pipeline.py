@@ -11,11 +11,8 @@ from datasets import Dataset
 from transformers import Pipeline
 
 from ..modeling.objective import selected_share
-from ..modeling.selection import check_budget
+from ..modeling.selection import BUDGETS, check_budget
 from .segmentation import LEVELS, Segmenter
-
-
-_BUDGETS = ("rationale_ratio", "rationale_top_k", "rationale_threshold")
 
 
 class RationaleClassificationPipeline(Pipeline):
@@ -110,12 +107,12 @@ class RationaleClassificationPipeline(Pipeline):
         segment: Segmenter | None = None,
         **kwargs,
     ):
-        budget = {name: kwargs.pop(name, None) for name in _BUDGETS}
+        budget = {name: kwargs.pop(name, None) for name in BUDGETS}
         check_budget(*budget.values())
         if not any(value is not None for value in budget.values()):
             budget = {}  # the pipeline's own stays; one given at call time replaces it, whatever its kind
         if kwargs:
-            known = [*_BUDGETS, "rationale_level", "segment", "top_k", "truncation", "max_length", "batch_size"]
+            known = [*BUDGETS, "rationale_level", "segment", "top_k", "truncation", "max_length", "batch_size"]
             raise TypeError(f"Unknown arguments: {sorted(kwargs)}; there are {known}")
         if rationale_level not in (None, *LEVELS):
             raise ValueError(f"rationale_level must be one of {LEVELS}, but is {rationale_level!r}")
