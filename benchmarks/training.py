@@ -69,8 +69,8 @@ CASES = {
     ("beer", "minilm"): CORPORA["beer-aroma-minilm"],
     ("movies", "minilm"): CORPORA["movies-minilm"],
 }
-# All methods that train a model of two encoders or a shared one, and two combinations. INVRAT needs environments, which
-# no corpus here has.
+# All methods that train a model of two encoders or a shared one, and two combinations. INVRAT needs environments,
+# which no corpus here has.
 METHODS = (*(name for name in REGISTERED if name not in ("plmr", "invrat")), "fr+a2i", "n2r+ver+a2i")
 PLAIN, TWO_PASSES = "plain classifier", " in two passes"
 GAINS = ("passes", "grouping")

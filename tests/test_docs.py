@@ -12,7 +12,7 @@ import torch
 from conftest import REPOSITORY, load_script
 from datasets import Dataset
 from training_common import make_model, make_trainer, tiny_bert, toy_reviews
-from transformers import AutoModelForSequenceClassification, ResNetConfig, ResNetModel, pipeline
+from transformers import AutoModelForSequenceClassification, ResNetConfig, ResNetModel, ViTImageProcessorPil, pipeline
 
 from hf_rationale import METHODS, RNPTrainer, load_rationale_dataset
 from hf_rationale.text.encoder_traits import ENCODER_TRAITS, EncoderTraits
@@ -123,6 +123,7 @@ def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch, request):
     text = page.read_text(encoding="utf-8")
     for hub_id in ("sentence-transformers/all-MiniLM-L6-v2", "path-or-hub-id"):
         text = text.replace(f'"{hub_id}"', '"encoder"')
+    text = text.replace('"microsoft/resnet-18"', '"image-encoder"')
     code = "\n".join(re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL))
     few = "n_train=60, n_validation=20, n_test=70"
     code = code.replace("n_train=1000", few).replace('reviews", aspect="aroma")', f'reviews", aspect="aroma", {few})')
@@ -146,6 +147,7 @@ def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch, request):
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     ResNetModel(ResNetConfig(hidden_sizes=[8, 8], depths=[1, 1])).save_pretrained("image-encoder")
+    ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained("image-encoder")
     Path("glove.6B.100d.txt").write_text("beer 1 0 2\nlovely 0 1 1\n", encoding="utf-8")
     reviews = load_rationale_dataset("aspect_reviews", aspect="aroma", n_train=60, n_test=20)
     names = reviews["train"].features["label"].names
