@@ -24,8 +24,8 @@ def parameter_groups(
     Args:
         learning_rate: of every parameter for which `mapping` has no pattern.
         mapping: learning rates by regular expressions for names. The first one that matches counts.
-        factor: by what the rate of the parameter of a name is multiplied. A name is that of the model without an
-            adapter around it.
+        factor: by what the rate of the parameter of a name is multiplied. Here and in `mapping`, a name is that of the
+            model without an adapter around it.
         weight_decay: of the parameters with the names `decayed`. A single number, such as a multiplier, has none.
 
     Raises:
@@ -36,9 +36,10 @@ def parameter_groups(
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        pattern = next((pattern for pattern in mapping if re.search(pattern, name)), None)
+        own = name.removeprefix("base_model.model.")
+        pattern = next((pattern for pattern in mapping if re.search(pattern, own)), None)
         matched.add(pattern)
-        rate = mapping.get(pattern, learning_rate) * factor(name.removeprefix("base_model.model."))
+        rate = mapping.get(pattern, learning_rate) * factor(own)
         groups[rate, weight_decay if name in decayed and parameter.dim() else 0.0].append(parameter)
     if unmatched := set(mapping) - matched:
         raise ValueError(f"learning_rate_mapping: no trainable parameter has a name that matches {sorted(unmatched)}")

@@ -515,13 +515,21 @@ class RationaleTrainer(LengthGroupingTrainer):
                 state[name].copy_(saved)
 
     def _training_modules_state(self) -> dict[str, torch.Tensor]:
-        """The trained weights that are not part of the saved model, such as A2I's attacker."""
+        """The trained weights that are not part of the saved model, such as A2I's attacker, and the statistics of its
+        layers."""
         model = self.accelerator.unwrap_model(self.model)
+        players = {name: model.get_submodule(name) for name in model.training_modules}
+        frozen = {
+            f"{name}.{key}"
+            for name, player in players.items()
+            for key, weight in player.named_parameters()
+            if not weight.requires_grad
+        }
         return {
-            f"{name}.{key}": weight.data
-            for name in model.training_modules
-            for key, weight in model.get_submodule(name).named_parameters()
-            if weight.requires_grad
+            f"{name}.{key}": value
+            for name, player in players.items()
+            for key, value in player.state_dict().items()
+            if f"{name}.{key}" not in frozen
         }
 
     def _save_checkpoint(self, model, trial):

@@ -96,6 +96,9 @@ class RationaleTrainingArguments(TrainingArguments):
     predictor_first_ratio: float = field(
         default=0.0, metadata={"help": "Share of the training steps, at first, in which only the predictor decides."}
     )
+    ddp_find_unused_parameters: bool | None = field(
+        default=True, metadata={"help": "On several devices, allow for players that rest at a step."}
+    )
     predictor_first_share: float | None = field(
         default=None, metadata={"help": "Smallest share that it reads then (default: the share to select)."}
     )

@@ -36,6 +36,11 @@ def test_generated_graphs_are_connected_and_gold_is_the_motif(name, options):
         assert counts.max() - counts.min() <= 1
 
 
+def test_a_split_without_graphs_is_refused():
+    with pytest.raises(ValueError, match="n_test must be at least 1"):
+        load_rationale_dataset("ba2motifs", n_test=0)
+
+
 def test_the_same_seed_gives_the_same_graphs():
     one, same, more, other = (
         load_rationale_dataset("ba2motifs", n_train=n_train, n_validation=4, n_test=4, seed=seed)
@@ -120,6 +125,9 @@ def test_tu_files(tmp_path):
         ({"A": ["1, 99"]}, "expected pairs of nodes from 1 to 48"),
         ({"graph_labels": ["1"]}, "TINY_graph_labels.txt: expected 12 lines, found 1"),
         ({"graph_indicator": ["2", "1"]}, "expected numbers from 1 that increase"),
+        ({"graph_indicator": ["1", "3"]}, "and none left out"),
+        ({"graph_labels": ["1"] * 11 + ["nan"]}, "TINY_graph_labels.txt: expected whole numbers"),
+        ({"graph_labels": ["1"] * 11 + ["0.5"]}, "TINY_graph_labels.txt: expected whole numbers"),
         ({"node_labels": ["1", "1, 2"]}, "line 2: expected 1 numbers, found 2"),
     ],
 )

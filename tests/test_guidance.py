@@ -9,6 +9,7 @@ from training_common import examples, make_args, make_trainer, toy_reviews
 
 from hf_rationale.modeling.guidance import agreement, attributions, imitation, marks_loss, occlusion, random_subset
 from hf_rationale.modeling.objective import prior_divergence, selected_share
+from hf_rationale.modeling.players import pool
 from hf_rationale.modeling.selection import Marks, grouped_units, marks_of_positions, single_units
 
 
@@ -51,6 +52,24 @@ def test_attributions_are_slopes(name: str):
         less[row, unit] -= step
         change = (likelihood - likelihoods(model, inputs, less))[row] / step / inputs.units.weights[row, place]
         assert found[row, place].item() == pytest.approx(change.item(), rel=2e-3, abs=1e-6)
+
+
+def test_recurrent_layers_are_in_training_mode_while_attributions_are_computed():
+    """cuDNN has no backward pass for them otherwise."""
+    model = CASES_BY_NAME["gru-zero-token"].model().eval()
+    inputs = model.prepare(**CASES_BY_NAME["gru-zero-token"].batch(random_texts(7, 5)), labels=torch.tensor([0, 2]))
+    layers = [layer for layer in model.predictor.modules() if isinstance(layer, torch.nn.RNNBase)]
+    modes = []
+    for layer in layers:
+        layer.register_forward_pre_hook(lambda layer, args: modes.append(layer.training))
+    attributions(model, inputs)
+    assert modes and all(modes)
+    assert not any(module.training for module in model.modules())
+
+
+def test_the_mean_of_a_soft_selection_is_a_mean():
+    hidden, weights = torch.tensor([[[2.0], [4.0]]] * 3), torch.tensor([[0.05, 0.05], [0.5, 0.5], [0.0, 0.0]])
+    assert pool(hidden, weights, "mean").flatten().tolist() == pytest.approx([3.0, 3.0, 0.0])
 
 
 @pytest.mark.parametrize("name", ["gru-zero-token", "bert-zero-word", "bert-attention-word"])

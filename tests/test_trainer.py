@@ -14,6 +14,7 @@ import training_common
 from accelerate.utils import send_to_device
 from datasets import Dataset, DatasetDict
 from safetensors.torch import load_file
+from torch import nn
 from torch.nn import functional as F
 from training_common import (
     GRAPHS,
@@ -39,6 +40,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from hf_rationale import RationaleConfig, RationaleForSequenceClassification, RNPTrainer, encode_rationale_dataset
 from hf_rationale.checkpoints import last_checkpoint
+from hf_rationale.learning_rates import parameter_groups
 from hf_rationale.trainer_metrics import rationale_metrics
 
 
@@ -1050,3 +1052,18 @@ def test_a_lora_adapter_resumes_to_the_bit(tmp_path):
     resumed = lora_trainer(tmp_path, **args)
     resumed.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-2"))
     assert_equal_to_the_bit(dict(resumed.model.state_dict()), dict(whole.model.state_dict()))
+
+
+def test_statistics_of_further_players_are_saved(tmp_path):
+    trainer = make_trainer(tmp_path, "a2i")
+    trainer.model.attacker.register_buffer("count", torch.zeros(1))
+    state = trainer._training_modules_state()
+    trained = {name for name, weight in trainer.model.attacker.named_parameters() if weight.requires_grad}
+    assert set(state) == {f"attacker.{name}" for name in trained | {"count"}}
+
+
+def test_rates_by_name_are_those_of_the_model_under_an_adapter():
+    players = nn.ModuleDict({"extractor": nn.Linear(2, 2), "predictor": nn.Linear(2, 2)})
+    wrapped = nn.ModuleDict({"base_model": nn.ModuleDict({"model": players})})
+    groups = parameter_groups(wrapped, 1.0, {"^predictor": 0.1}, lambda name: 1.0, 0.0, set())
+    assert {group["lr"]: len(group["params"]) for group in groups} == {1.0: 2, 0.1: 2}

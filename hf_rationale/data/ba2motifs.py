@@ -85,8 +85,9 @@ def _read_arrays(path: Path) -> list[dict]:
         raise MalformedDataError(
             path, None, f"expected the arrays adjacency, features and labels ({error})"
         ) from error
-    count, nodes = adjacency.shape[:2]
-    if adjacency.shape != (count, nodes, nodes) or features.shape[:2] != (count, nodes) or labels.shape != (count, 2):
+    count, nodes = adjacency.shape[:2] if adjacency.ndim == features.ndim == 3 else (0, 0)
+    expected = [(count, nodes, nodes), (count, nodes), (count, 2)]
+    if not count or [adjacency.shape, features.shape[:2], labels.shape] != expected:
         shapes = ", ".join(str(array.shape) for array in (adjacency, features, labels))
         problem = f"expected shapes (graphs, nodes, nodes), (graphs, nodes, features) and (graphs, 2), found {shapes}"
         raise MalformedDataError(path, None, problem)

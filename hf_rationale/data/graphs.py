@@ -71,6 +71,8 @@ def divided(rows: Sequence[dict[str, Any]], label_names: Sequence[str], seed: in
 def generated(sizes: dict[str, int], label_names: Sequence[str], draw_base: DrawBase, seed: int) -> DatasetDict:
     """Splits of graphs with one motif each. The labels are the motifs, as equal in number as possible. The splits are
     drawn independently: the size of one changes nothing in the others."""
+    if empty := [f"n_{split}" for split, count in sizes.items() if count < 1]:
+        raise ValueError(f"{', '.join(empty)} must be at least 1")
     splits = {}
     streams = np.random.SeedSequence(seed).spawn(len(sizes))
     for (split, count), stream in zip(sizes.items(), streams, strict=True):

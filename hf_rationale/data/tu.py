@@ -51,12 +51,19 @@ def read_tu(data_dir: str | os.PathLike | None, seed: int = 0) -> DatasetDict:
             return None
         raise FileNotFoundError(f"Found no {path}. Put {HOLDS} there.")
 
-    graph_of = numbers("graph_indicator")[:, 0].astype(int) - 1
-    if (graph_of < 0).any() or (np.diff(graph_of) < 0).any():
-        raise MalformedDataError(folder / f"{name}_graph_indicator.txt", None, "expected numbers from 1 that increase")
+    def whole_numbers(suffix: str, lines: int | None = None) -> np.ndarray:
+        values = numbers(suffix, lines)
+        if not np.array_equal(values, np.floor(values)):  # NaN is not equal to itself
+            raise MalformedDataError(folder / f"{name}_{suffix}.txt", None, "expected whole numbers")
+        return values.astype(int)
+
+    graph_of = whole_numbers("graph_indicator")[:, 0] - 1
+    if graph_of[0] != 0 or not set(np.diff(graph_of)) <= {0, 1}:
+        problem = "expected numbers from 1 that increase, and none left out"
+        raise MalformedDataError(folder / f"{name}_graph_indicator.txt", None, problem)
     graphs, nodes = int(graph_of[-1]) + 1, len(graph_of)
-    values = numbers("graph_labels", graphs)[:, 0].astype(int)
-    edges = numbers("A")[:, :2].astype(int) - 1
+    values = whole_numbers("graph_labels", graphs)[:, 0]
+    edges = whole_numbers("A")[:, :2] - 1
     if edges.shape[1] != 2 or edges.min() < 0 or edges.max() >= nodes:
         raise MalformedDataError(edges_path, None, f"expected pairs of nodes from 1 to {nodes}")
     if (apart := graph_of[edges[:, 0]] != graph_of[edges[:, 1]]).any():

@@ -12,6 +12,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from ..modeling.base import RationalePreTrainedModel
+from ..modeling.guidance import differentiable
 from ..modeling.outputs import RationaleInputs
 from ..reading import NotMeasurableError, encode, read_batches
 from .figures import panels
@@ -87,13 +88,10 @@ def _gradient(model: RationalePreTrainedModel, inputs: RationaleInputs, mask: to
         return vectors[-1]
 
     hook = model.reader.get_input_embeddings().register_forward_hook(open_to_gradients)
-    for module in model.reader.modules():
-        if isinstance(module, nn.RNNBase):
-            module.training = True  # cuDNN has no backward pass for a GRU in evaluation mode; it has no dropout
     try:
         # An encoder that returns its states is not shortened, so every position has its own gradient.
         inputs = inputs._replace(options={"output_hidden_states": True})
-        with torch.enable_grad():
+        with torch.enable_grad(), differentiable(model.reader):
             probability = model.predict(inputs, mask).logits.float().softmax(-1).amax(-1)
             return torch.autograd.grad(probability.sum(), vectors)[0]
     finally:

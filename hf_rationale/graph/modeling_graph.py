@@ -46,7 +46,8 @@ class GraphEncoder(nn.Module):
         edge_index = torch.cat([edges, edges.flip(0)], dim=1)
         visible = mask.to(features.dtype)
         weights = visible.flatten()[edge_index].prod(0)
-        shares = (visible / visible.sum(1, keepdim=True).clamp_min(1)).unsqueeze(1)
+        total = visible.sum(1, keepdim=True)
+        shares = (visible / total.masked_fill(total == 0, 1)).unsqueeze(1)
         hidden = self.embedding(features)
         for layer, norm in zip(self.layers, self.norms, strict=True):
             states = layer((hidden * visible.unsqueeze(-1)).flatten(0, 1), edge_index, weights)

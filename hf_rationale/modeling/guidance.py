@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
+from torch import nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
@@ -27,12 +31,27 @@ def attributions(model: PreTrainedModel, inputs: RationaleInputs) -> torch.Tenso
         `torch.FloatTensor` of shape `(batch, positions)`: the sums over units, divided by the weights of the units.
     """
     everything = inputs.units.selectable.float().requires_grad_()
-    logits = model.predict(inputs, everything).logits.float()
-    likelihood = -F.cross_entropy(logits, inputs.labels, reduction="sum")
-    (slope,) = torch.autograd.grad(likelihood, everything)
+    with differentiable(model):
+        logits = model.predict(inputs, everything).logits.float()
+        likelihood = -F.cross_entropy(logits, inputs.labels, reduction="sum")
+        (slope,) = torch.autograd.grad(likelihood, everything)
     index, sizes = inputs.units.index, inputs.units.sizes
     total, weight = (torch.zeros_like(slope).scatter_add(1, index, values) for values in (slope, sizes))
     return (total / weight.masked_fill(weight == 0, 1)).gather(1, index)
+
+
+@contextmanager
+def differentiable(module: nn.Module) -> Iterator[None]:
+    """With its recurrent layers in training mode, because cuDNN has no backward pass for them in evaluation mode. They
+    have no dropout, so that nothing else changes."""
+    layers = [layer for layer in module.modules() if isinstance(layer, nn.RNNBase) and not layer.training]
+    for layer in layers:
+        layer.training = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.training = False
 
 
 @torch.no_grad()

@@ -132,7 +132,8 @@ def pool(hidden: torch.Tensor, weights: torch.Tensor, pooling: str) -> torch.Ten
         first = (weights > 0).long().argmax(1)
         return hidden[torch.arange(len(hidden), device=hidden.device), first] * (weights > 0).any(1, keepdim=True)
     if pooling == "mean":
-        return (hidden * weights.unsqueeze(-1)).sum(1) / weights.sum(1, keepdim=True).clamp_min(1)
+        total = weights.sum(1, keepdim=True)
+        return (hidden * weights.unsqueeze(-1)).sum(1) / total.masked_fill(total == 0, 1)
     outside = (weights == 0).unsqueeze(-1)
     largest = hidden.masked_fill(outside, torch.finfo(hidden.dtype).min).amax(1)
     return largest.masked_fill(outside.all(1), 0.0)
