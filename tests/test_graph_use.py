@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from test_kinds import graphs
 
 from hf_rationale import GraphRationalePipeline, load_rationale_dataset
@@ -194,6 +195,13 @@ NODES, EDGE = [[1.0] * 4] * 3, [[0], [1]]
     "graph, options, error, message",
     [
         ("hello", {}, ValueError, "Graph 0 is a str, but must be a dict with features and edge_index"),
+        (
+            {"features": [NODES] * 2, "edge_index": [EDGE] * 2},
+            {},
+            ValueError,
+            "Pass a list of rows, or",
+        ),
+        ({"features": [NODES, NODES[:2]], "edge_index": [EDGE] * 2}, {}, ValueError, "Graph 0 holds the columns of"),
         ({"features": NODES, "edge_index": [[0.5], [1.0]]}, {}, ValueError, "Graph 0: .*but has fractions"),
         ({"features": [[1.0], [1.0, 2.0]], "edge_index": EDGE}, {}, ValueError, "Graph 0: features must be lists"),
         ({"features": NODES, "edge_index": [[0], [1, 2]]}, {}, ValueError, "Graph 0: edge_index must be lists"),
@@ -206,12 +214,45 @@ def test_what_is_no_graph_is_refused_by_its_number(graph, options, error, messag
         GraphRationalePipeline(graphs().model())([graph], **options)
 
 
-def test_a_batch_of_torch_geometric_is_its_graphs():
-    from torch_geometric.data import Batch, Data
+@pytest.mark.parametrize("graph", ["hello", None, 5])
+def test_what_is_neither_a_graph_nor_a_list_is_refused(graph):
+    with pytest.raises(ValueError, match=f"Graph 0 is a {type(graph).__name__}, but must be a dict"):
+        GraphRationalePipeline(graphs().model())(graph)
+
+
+def test_the_pipeline_itself_has_no_unknown_arguments():
+    with pytest.raises(TypeError, match=r"Unknown arguments: \['top_k'\]; there are .*'batch_size'"):
+        GraphRationalePipeline(graphs().model(), top_k=2)
+
+
+@pytest.mark.parametrize(
+    "row, message",
+    [
+        ({"features": NODES, "edge_index": [[0.5, 1.0], [1.0, 2.0]]}, "edge_index .* but has fractions"),
+        ({"features": [[1.0] * 4, [1.0]], "edge_index": [[0.0], [1.0]]}, "features must be lists of numbers"),
+    ],
+)
+def test_rows_that_are_no_graph_are_refused_by_their_number(row, message):
+    good = {"features": NODES, "edge_index": [[0.0], [1.0]]}
+    with pytest.raises(ValueError, match=f"Row 1 of the dataset: {message}"):
+        graphs().model().encode_dataset(Dataset.from_list([good, row]))
+
+
+def test_batches_and_datasets_of_torch_geometric_are_their_graphs():
+    from torch_geometric.data import Batch, Data, InMemoryDataset
+
+    class Pair(InMemoryDataset):
+        def __init__(self):
+            super().__init__()
+            self.data, self.slices = self.collate(pair)
 
     pair = [Data(x=torch.ones(size, 4), edge_index=torch.tensor([[0, 1], [1, 2]])) for size in (3, 4)]
     pipe = GraphRationalePipeline(graphs().model())
-    assert pipe(Batch.from_data_list(pair)) == pipe(pair)
+    assert pipe(Batch.from_data_list(pair)) == pipe(Pair()) == pipe(pair)
+    with pytest.raises(ValueError, match=r"Graph 1 is a batch of several graphs. Pass batch.to_data_list\(\)"):
+        pipe([pair[0], Batch.from_data_list(pair)])
+    with pytest.raises(ValueError, match=r"Graph 0 is a Data that needs \['edge_index'\]"):
+        pipe(Data(x=torch.ones(3, 4)))
     alone = pipe(pair, batch_size=1)
     assert [one["rationale"] for one in alone] == [one["rationale"] for one in pipe(pair)]
 

@@ -2,12 +2,17 @@
 
 import numpy as np
 import pytest
+from datasets import Dataset
 from PIL import Image
 from training_common import make_model, tiny_bert
 from transformers import ViTImageProcessorPil
 
-from hf_rationale import RationaleForImageClassification, RationaleImageClassificationPipeline
-from hf_rationale.image.encoding import read_mask
+from hf_rationale import (
+    RationaleForImageClassification,
+    RationaleImageClassificationPipeline,
+    RationaleImageConfig,
+)
+from hf_rationale.image.encoding import encode_images, read_mask
 
 
 MARKED = np.array([[0, 1, 1], [0, 0, 1]], np.uint8)
@@ -33,10 +38,28 @@ def test_a_mask_may_be_empty():
     assert not np.asarray(read_mask(Image.fromarray(MARKED * 0), "The mask")).any()
 
 
-def test_a_text_encoder_is_refused():
+def test_a_mask_in_a_dataset_may_be_a_picture_of_0_and_1():
+    size = {"height": 2, "width": 3}
+    rows = Dataset.from_dict({"image": [np.stack([MARKED] * 3, axis=-1)], "rationale": [Image.fromarray(MARKED)]})
+    assert encode_images(rows, ViTImageProcessorPil(size=size))["rationale"][0] == MARKED.flatten().tolist()
+
+
+@pytest.mark.parametrize(
+    "mask, reason",
+    [([[1, 0], [1]], "its rows have no common length"), (5, "is a int"), ("mask.png", "is a str")],
+)
+def test_what_is_no_mask_is_refused(mask, reason):
+    with pytest.raises(ValueError, match=rf"The mask must be a mask \(height, width\), but {reason}"):
+        read_mask(mask, "The mask")
+
+
+def test_a_text_encoder_is_refused(tmp_path):
     encoder, _ = tiny_bert(0.0)
+    encoder.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="BertModel reads input_ids, and not the pixels of images"):
-        RationaleForImageClassification.from_encoder_pretrained(encoder, num_labels=2)
+        RationaleForImageClassification.from_encoder_pretrained(tmp_path, num_labels=2)
+    with pytest.raises(ValueError, match="BertModel reads input_ids, and not the pixels of images"):
+        RationaleForImageClassification(RationaleImageConfig(backbone_config=encoder.config))
 
 
 @pytest.fixture
@@ -51,7 +74,17 @@ def test_a_row_of_a_dataset_is_its_image(pipe):
     assert pipe({"image": image, "label": 1})["score"] == pipe(image)["score"]
 
 
-@pytest.mark.parametrize("value", [None, {"label": 1}, [[[1, 2], [3]]]], ids=["nothing", "no image", "ragged"])
-def test_what_is_no_image_is_refused(pipe, value):
-    with pytest.raises(ValueError, match="The image must be an image"):
+@pytest.mark.parametrize(
+    "value, reason",
+    [
+        (None, "is a NoneType"),
+        (5, "is a int"),
+        ({"label": 1}, "is a dict"),
+        ({"image": None}, "is a NoneType"),
+        ([[[1, 2], [3]]], "its rows have no common length"),
+    ],
+    ids=["nothing", "number", "no image", "row without image", "ragged"],
+)
+def test_what_is_no_image_is_refused(pipe, value, reason):
+    with pytest.raises(ValueError, match=rf"The image must be an image \(.*\), but {reason}"):
         pipe(value)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..modeling.selection import BUDGETS
@@ -45,6 +46,7 @@ class GraphRationalePipeline:
         **budget,
     ):
         check_batch_size(batch_size)
+        check_names(budget)
         if not isinstance(model, RationaleForGraphClassification):
             model = RationaleForGraphClassification.from_pretrained(model)
         self.model = model if device is None else model.to(device)
@@ -56,8 +58,9 @@ class GraphRationalePipeline:
         Classify one graph, or several.
 
         Args:
-            graphs: a graph, or a list (or dataset, or `Batch`) of graphs. A graph is a dict with `features` (nodes,
-                features) and `edge_index` (2, edges), or a `torch_geometric.data.Data` with `x` and `edge_index`.
+            graphs: a graph, or a list (or dataset, or one `Batch`) of graphs. A graph is a dict with `features`
+                (nodes, features) and `edge_index` (2, edges), or a `torch_geometric.data.Data` with `x` and
+                `edge_index`.
             batch_size (*optional*): the number of graphs in a batch, if not that of the pipeline.
             budget: another budget than that of the model: `rationale_ratio`, `rationale_top_k` or
                 `rationale_threshold`.
@@ -69,14 +72,16 @@ class GraphRationalePipeline:
 
         Raises:
             TypeError: if there is no such argument.
-            ValueError: if a graph has no node, other features than the model reads, or edges to missing nodes. The
-                message has the number of the graph.
+            ValueError: if a graph is none, or has no node, other features than the model reads, or edges to missing
+                nodes. The message has the number of the graph.
         """
-        if unknown := sorted(set(budget) - set(BUDGETS)):
-            raise TypeError(f"Unknown arguments: {unknown}; there are {[*BUDGETS, 'batch_size']}")
+        check_names(budget)
         if hasattr(graphs, "to_data_list"):  # a Batch of torch-geometric
             graphs = graphs.to_data_list()
-        single = isinstance(graphs, dict) or hasattr(graphs, "edge_index")
+        # A dataset of torch-geometric has edge_index too: that of all its graphs.
+        single = not isinstance(graphs, torch.utils.data.Dataset) and (
+            isinstance(graphs, dict) or hasattr(graphs, "edge_index") or not isinstance(graphs, Iterable)
+        )
         rows = [self._read(number, graph) for number, graph in enumerate([graphs] if single else graphs)]
         batch_size = self.batch_size if batch_size is None else batch_size
         check_batch_size(batch_size)
@@ -92,10 +97,19 @@ class GraphRationalePipeline:
                 f"Graph {number} is a {type(graph).__name__}, but must be a dict with features and edge_index, or a "
                 "torch_geometric.data.Data with x and edge_index"
             )
+        if hasattr(graph, "to_data_list"):
+            raise ValueError(f"Graph {number} is a batch of several graphs. Pass batch.to_data_list().")
         if not isinstance(graph, dict):
+            if missing := [name for name in ("x", "edge_index") if getattr(graph, name, None) is None]:
+                raise ValueError(f"Graph {number} is a {type(graph).__name__} that needs {missing}, but has none")
             graph = {"features": graph.x, "edge_index": graph.edge_index}
         if missing := {"features", "edge_index"} - set(graph):
             raise ValueError(f"Graph {number} needs {sorted(missing)}, but has {sorted(graph)}")
+        if _depth(graph["features"]) > 2:
+            raise ValueError(
+                f"Graph {number} holds the columns of several graphs, as dataset[:3] does. Pass a list of rows, or "
+                "dataset.select(range(3))."
+            )
         features, edges = checked_graph(
             f"Graph {number}", graph["features"], graph["edge_index"], self.model.config.num_features
         )
@@ -120,3 +134,16 @@ class GraphRationalePipeline:
                 }
             )
         return results
+
+
+def check_names(budget: dict[str, Any]):
+    """Raises `TypeError` if this is not the name of a budget."""
+    if unknown := sorted(set(budget) - set(BUDGETS)):
+        raise TypeError(f"Unknown arguments: {unknown}; there are {[*BUDGETS, 'batch_size']}")
+
+
+def _depth(values: Any) -> int:
+    """How many lists are inside each other. Those inside may differ in length."""
+    if isinstance(values, Sequence) and not isinstance(values, str):
+        return 1 + (_depth(values[0]) if values else 0)
+    return np.ndim(values)

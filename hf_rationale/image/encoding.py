@@ -38,14 +38,7 @@ def read_image(value: Any, name: str) -> Image.Image:
     if isinstance(value, Mapping) and ("bytes" in value or "path" in value):
         value = Image.open(io.BytesIO(value["bytes"]) if value.get("bytes") else value["path"])
     if not isinstance(value, Image.Image):
-        try:
-            array = np.asarray(value)
-        except ValueError:
-            raise ValueError(
-                f"{name} must be an image (height, width[, 3]), but its rows have no common length"
-            ) from None
-        if array.dtype == object:
-            raise ValueError(f"{name} must be an image (height, width[, 3]), but is a {type(value).__name__}")
+        array = _array(value, name, "an image (height, width[, 3])")
         if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)) or not array.size:
             raise ValueError(f"{name} must be an image (height, width[, 3]), but is of shape {array.shape}")
         if array.dtype.kind not in "iub" or array.min() < 0 or array.max() > 255:
@@ -56,15 +49,30 @@ def read_image(value: Any, name: str) -> Image.Image:
 
 def read_mask(value: Any, name: str) -> Image.Image:
     """What people marked in an image, black and white: of a picture, what is lighter than the middle, or 1 if nothing
-    is lighter, and of an array (height, width) what is not 0."""
+    is lighter, and of an array (height, width) what is not 0.
+
+    Raises:
+        ValueError: with `name`, if it is nothing of these.
+    """
     if isinstance(value, Image.Image | Mapping):
         values = np.asarray(read_image(value, name).convert("L"))
         marked = values > (0 if values.max() == 1 else 127)
     else:
-        marked = np.asarray(value) != 0
+        marked = _array(value, name, "a mask (height, width)") != 0
         if marked.ndim != 2 or not marked.size:
             raise ValueError(f"{name} must be a mask (height, width), but is of shape {marked.shape}")
     return Image.fromarray(marked.astype(np.uint8) * 255)
+
+
+def _array(value: Any, name: str, kind: str) -> np.ndarray:
+    """Raises `ValueError` if `value` is no array, nor lists that make one."""
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise ValueError(f"{name} must be {kind}, but its rows have no common length") from None
+    if array.dtype == object or not array.ndim:
+        raise ValueError(f"{name} must be {kind}, but is a {type(value).__name__}")
+    return array
 
 
 def resize(processor: BaseImageProcessor, image: Image.Image, **options) -> np.ndarray:

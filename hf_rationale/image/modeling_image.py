@@ -76,8 +76,13 @@ class ImagePredictor(nn.Module):
 
 
 def build_backbone(config: PreTrainedConfig) -> PreTrainedModel:
-    """An image encoder with fresh weights."""
+    """An image encoder with fresh weights. Raises `ValueError` if it reads no images."""
     backbone = AutoModel.from_config(config, dtype=torch.get_default_dtype())
+    if backbone.main_input_name != "pixel_values":
+        raise ValueError(
+            f"{type(backbone).__name__} reads {backbone.main_input_name}, and not the pixels of images. Name an image "
+            "encoder, such as a ResNet or a ViT."
+        )
     # transformers' own classifiers over a ViT read [CLS] without the dense layer of the pooler, and their checkpoints
     # do not have it. The poolers of convolutional networks have no such layer, and stay.
     if hasattr(getattr(backbone, "pooler", None), "dense"):
@@ -158,11 +163,6 @@ result = pipe("image.png")  # label, score, image, mask and overlay
                 "with RationaleForImageClassification(RationaleImageConfig(share_encoder=True, …))."
             )
         source = load_encoder(encoder)
-        if source.main_input_name != "pixel_values":
-            raise ValueError(
-                f"{type(source).__name__} reads {source.main_input_name}, and not the pixels of images. Name an image "
-                "encoder, such as a ResNet or a ViT."
-            )
         model = cls(cls.config_class(backbone_config=copy.deepcopy(source.config), **kwargs))
         weights = source.state_dict()
         if getattr(model.predictor.encoder, "pooler", None) is None:
