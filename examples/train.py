@@ -67,27 +67,20 @@ PRETRAINED_DEFAULTS = {
     "initial_sparsity": 0.6,
     "full_text_weight": 1.0,
 }
-# Whole clauses or sentences that an encoder reads token by token. The extractor starts with those on which a predictor
-# of random ones depends, because a start with words that are then read by sentences selects worse.
+# Where clauses or sentences are selected: at first the predictor learns from random ones, and the extractor from the
+# predictor's gradients.
+DISTILLED = {"predictor_first_ratio": 0.3, "distillation_weight": 1.0, "full_text_weight": 1.0}
+# The clauses or sentences of an encoder that reads tokens. Selecting words first selects worse.
 UNITS = ("clause", "sentence")
-UNIT_DEFAULTS = {
-    "initial_sparsity": None,
-    "predictor_first_ratio": 0.3,
-    "distillation_weight": 1.0,
-    "predictor_tuning_ratio": 0.2,
-    "full_text_weight": 1.0,
-}
+UNIT_DEFAULTS = {**DISTILLED, "initial_sparsity": None, "predictor_tuning_ratio": 0.2}
 SENTENCES = "sentences:"  # before an encoder that gives one vector to each sentence
-# At first the predictor learns from random sentences, and the extractor from the predictor's gradients.
 SENTENCE_DEFAULTS = {
     "learning_rate": 5e-4,
     "per_device_train_batch_size": 32,
     "per_device_eval_batch_size": 64,
     "num_train_epochs": 30,
     "max_grad_norm": 0.0,
-    "predictor_first_ratio": 0.3,
-    "distillation_weight": 1.0,
-    "full_text_weight": 1.0,
+    **DISTILLED,
 }
 GRAPH_LAYERS = ("gcn", "gin", "gat")  # encoders of graphs
 GRAPH_DEFAULTS = {

@@ -11,7 +11,6 @@ import torch
 from accelerate import PartialState
 from datasets import DatasetDict
 from transformers import (
-    AutoModelForImageClassification,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedConfig,
@@ -261,9 +260,9 @@ def load(parser: argparse.ArgumentParser, model: str) -> tuple[PreTrainedModel, 
     try:
         # An adapter has no configuration of a model.
         config, _ = PreTrainedConfig.get_config_dict(model, _raise_exceptions_for_missing_entries=False)
-        of_images = config.get("model_type") == RationaleImageConfig.model_type
-        auto_class = AutoModelForImageClassification if of_images else AutoModelForSequenceClassification
-        loaded = auto_class.from_pretrained(model, trust_remote_code=False)
+        if config.get("model_type") == RationaleImageConfig.model_type:
+            parser.error(f"{model} reads images, which the commands do not. Use it from Python.")
+        loaded = AutoModelForSequenceClassification.from_pretrained(model, trust_remote_code=False)
         if isinstance(loaded, RationalePreTrainedModel) and not hasattr(loaded, "text_reader"):
             return loaded, None
         return loaded, AutoTokenizer.from_pretrained(model, trust_remote_code=False)

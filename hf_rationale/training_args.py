@@ -20,7 +20,7 @@ class RationaleTrainingArguments(TrainingArguments):
 
     Some defaults differ. The model is evaluated and saved after every epoch. The checkpoint with the best validation
     accuracy is kept, together with the last one, and is loaded at the end. Batches are grouped by length. No column is
-    dropped.
+    dropped. On several devices, players may rest at a step, also with gradient checkpointing.
 
     Args:
         max_length (`int`, *optional*):
@@ -96,9 +96,6 @@ class RationaleTrainingArguments(TrainingArguments):
     predictor_first_ratio: float = field(
         default=0.0, metadata={"help": "Share of the training steps, at first, in which only the predictor decides."}
     )
-    ddp_find_unused_parameters: bool | None = field(
-        default=True, metadata={"help": "On several devices, allow for players that rest at a step."}
-    )
     predictor_first_share: float | None = field(
         default=None, metadata={"help": "Smallest share that it reads then (default: the share to select)."}
     )
@@ -132,6 +129,9 @@ class RationaleTrainingArguments(TrainingArguments):
     train_sampling_strategy: str = field(default="group_by_length", metadata={"help": "Order of training texts."})
     dataloader_pin_memory: bool = field(
         default_factory=torch.cuda.is_available, metadata={"help": "Pin memory if there is a device to copy to."}
+    )
+    ddp_find_unused_parameters: bool | None = field(
+        default=True, metadata={"help": "On several devices, allow for players that rest at a step."}
     )
     remove_unused_columns: bool = field(
         default=False, metadata={"help": "The data collator selects the columns that it needs."}

@@ -1,9 +1,9 @@
 """Trains rows of the common tester, and leaves what it saw in a folder; `test_trainer.py` runs it twice:
 
-    python tests/distributed_run.py FOLDER ROWS
-    python -m torch.distributed.run --nproc_per_node 2 tests/distributed_run.py FOLDER ROWS
+    python tests/distributed_run.py FOLDER ROWS ARGS
+    python -m torch.distributed.run --nproc_per_node 2 tests/distributed_run.py FOLDER ROWS ARGS
 
-An optimizer step sees the same eight texts in both.
+ARGS are further training arguments, as JSON. An optimizer step sees the same eight texts in both.
 """
 
 import json
@@ -19,7 +19,7 @@ from training_common import examples, step_logs, train_and_record
 BATCH = 8
 
 
-def main(folder: Path, rows: str):
+def main(folder: Path, rows: str, args: dict):
     processes = int(os.environ.get("WORLD_SIZE", 1))
     for method, backbone in getattr(training_common, rows):
         trainer, recorder, _ = train_and_record(
@@ -31,6 +31,7 @@ def main(folder: Path, rows: str):
             gradient_accumulation_steps=BATCH // (2 * processes),
             per_device_eval_batch_size=4 // processes,
             eval_strategy="epoch",
+            **args,
         )
         assert trainer.accelerator.num_processes == processes
         metrics = trainer.evaluate(examples(backbone, 8, seed=2), metric_key_prefix="test")
@@ -49,4 +50,4 @@ def main(folder: Path, rows: str):
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3]))

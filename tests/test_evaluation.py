@@ -292,6 +292,24 @@ def test_an_unknown_aspect_is_an_error_without_a_traceback(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
+    "backbone, command, dataset, message",
+    [
+        ("images", "evaluate", "aspect_reviews", "reads images, which the commands do not"),
+        ("graphs", "extract", "aspect_reviews", "reads no texts"),
+        ("gru", "extract", "ba2motifs", "--dataset: ba2motifs has no texts"),
+    ],
+)
+def test_what_has_no_texts_is_an_error_without_a_traceback(tmp_path, capsys, backbone, command, dataset, message):
+    model, tokenizer = make_model(backbone=backbone)
+    model.save_pretrained(tmp_path / "model")
+    if tokenizer is not None:
+        tokenizer.save_pretrained(tmp_path / "model")
+    with pytest.raises(SystemExit):
+        cli.main([command, str(tmp_path / "model"), "--dataset", dataset, "--output_dir", str(tmp_path / "out")])
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     "options, message",
     [
         (["--batch_size", "0"], "batch_size: must be at least 1, but is 0"),

@@ -17,10 +17,15 @@ from huggingface_hub import ModelCard
 from huggingface_hub.errors import StrictDataclassError
 from peft import AutoPeftModelForSequenceClassification
 from safetensors.torch import load_file
-from training_common import BACKBONES
+from training_common import BACKBONES, make_model
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
-from hf_rationale import GraphRationalePipeline, PlmrForSequenceClassification, RationaleForSequenceClassification
+from hf_rationale import (
+    METHODS,
+    GraphRationalePipeline,
+    PlmrForSequenceClassification,
+    RationaleForSequenceClassification,
+)
 
 
 TRAIN = REPOSITORY / "examples" / "train.py"
@@ -265,6 +270,15 @@ def test_lora_saves_an_adapter_that_everything_loads(tmp_path, monkeypatch, meth
     assert "| rank of the adapter | 2 |" in card and f"| accuracy | {scores['eval_accuracy']:.4f} |" in card
     assert ModelCard.load("out/README.md").data.library_name == "peft"
     assert "It prints" in card and "[More Information Needed]" not in card
+
+
+def test_units_start_with_random_units_and_a_finished_model_does_not(tmp_path):
+    train = load_script("examples/train.py")
+    word, sentence = (train.defaults_of(METHODS["rnp"], "gru", None, level) for level in ("word", "sentence"))
+    assert sentence.items() >= train.UNIT_DEFAULTS.items() and "predictor_first_ratio" not in word
+    model, _ = make_model()
+    model.save_pretrained(tmp_path)
+    assert not train.defaults_of(METHODS["rnp"], "gru", str(tmp_path), "sentence").keys() & set(train.START_DEFAULTS)
 
 
 def test_the_numbers_of_a_method_are_flags(tmp_path, monkeypatch, capsys):

@@ -172,6 +172,8 @@ def test_pipeline():
     assert pipe(rows[0]) == results[0]
     data = Data(x=torch.tensor(rows[0]["features"]), edge_index=torch.tensor(rows[0]["edge_index"]))
     assert pipe(data) == results[0] and pipe([data]) == results[:1]
+    data.x.requires_grad_()
+    assert pipe(data) == results[0]
     for row, result in zip(rows, results, strict=True):
         nodes = len(row["features"])
         assert result["sparsity"] == len(result["rationale"]) / nodes

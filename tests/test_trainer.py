@@ -84,8 +84,15 @@ def test_accumulation_changes_nothing(tmp_path, method, backbone, count):
     assert_close(cut_logs, whole_logs)
 
 
-@pytest.mark.parametrize("rows", ["ONE_ROW_EACH", pytest.param("ROWS", marks=pytest.mark.slow)])
-def test_one_process_and_two_agree(tmp_path, rows):
+@pytest.mark.parametrize(
+    "rows, args",
+    [
+        ("ONE_ROW_EACH", {}),
+        pytest.param("ROWS", {}, marks=pytest.mark.slow),
+        ("ONE_TRANSFORMER", {"gradient_checkpointing": True, "predictor_tuning_ratio": 0.5}),  # the extractor rests
+    ],
+)
+def test_one_process_and_two_agree(tmp_path, rows, args):
     """Many rows in one go, because starting two processes takes longer than training in them."""
     folders = [tmp_path / "one", tmp_path / "two"]
     two = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
@@ -95,7 +102,7 @@ def test_one_process_and_two_agree(tmp_path, rows):
         folder.mkdir()
         runs.append(
             subprocess.Popen(
-                [sys.executable, *launcher, str(TESTS / "distributed_run.py"), str(folder), rows],
+                [sys.executable, *launcher, str(TESTS / "distributed_run.py"), str(folder), rows, json.dumps(args)],
                 env={**os.environ, "PYTHONPATH": path},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -186,10 +193,13 @@ def test_resuming_is_running_again_to_the_bit(tmp_path, method, backbone):
         assert_equal_to_the_bit(everything(resumed), run)
 
 
-@pytest.mark.parametrize("backbone", [backbone for method, backbone in ROWS if method == "rnp"])
-def test_running_again_is_equal_to_the_bit_with_the_same_seed_only(tmp_path, backbone):
+@pytest.mark.parametrize(
+    "method, backbone",
+    [pytest.param(*row, marks=() if row[0] == "rnp" else pytest.mark.slow, id="-".join(row)) for row in ROWS],
+)
+def test_running_again_is_equal_to_the_bit_with_the_same_seed_only(tmp_path, method, backbone):
     run, again, other = (
-        everything(run_with_noise(tmp_path / name, "rnp", backbone, seed=seed))
+        everything(run_with_noise(tmp_path / name, method, backbone, seed=seed))
         for name, seed in (("run", 0), ("again", 0), ("other", 1))
     )
     assert_equal_to_the_bit(again, run)
@@ -309,6 +319,8 @@ def test_texts_are_grouped_by_length_from_a_list(tmp_path):
     sampler = trainer.get_train_dataloader().batch_sampler.sampler
     assert isinstance(sampler, LengthGroupedSampler)
     assert isinstance(sampler.lengths, list) and sampler.lengths == trainer.train_dataset["length"][:]
+    sampler = trainer.get_eval_dataloader().batch_sampler.sampler
+    assert isinstance(sampler, LengthGroupedSampler) and isinstance(sampler.lengths, list)
 
 
 def test_the_loss_is_divided_by_the_trainer_and_not_by_the_model(tmp_path):

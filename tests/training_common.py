@@ -388,6 +388,8 @@ ROWS = [
 ONE_ROW_EACH = [
     rows[index % len(rows)] for index, rows in enumerate([row for row in ROWS if row[0] == name] for name in METHODS)
 ]
+# A row whose encoders can compute their layers again.
+ONE_TRANSFORMER = [("rnp", "bert")]
 
 
 # --- Runs ------------------------------------------------------------------------------------------------------------

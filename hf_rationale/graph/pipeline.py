@@ -102,7 +102,7 @@ class GraphRationalePipeline:
         if not isinstance(graph, dict):
             if missing := [name for name in ("x", "edge_index") if getattr(graph, name, None) is None]:
                 raise ValueError(f"Graph {number} is a {type(graph).__name__} that needs {missing}, but has none")
-            graph = {"features": graph.x, "edge_index": graph.edge_index}
+            graph = {"features": graph.x.detach().cpu(), "edge_index": graph.edge_index.cpu()}
         if missing := {"features", "edge_index"} - set(graph):
             raise ValueError(f"Graph {number} needs {sorted(missing)}, but has {sorted(graph)}")
         if _depth(graph["features"]) > 2:
