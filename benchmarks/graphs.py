@@ -12,6 +12,7 @@ sets: the test sets were read at the end of every run.
 
 import argparse
 import json
+import re
 import resource
 import tempfile
 import time
@@ -27,7 +28,14 @@ from torch.nn import functional as F
 from torch_geometric.explain import Explainer, GNNExplainer, PGExplainer
 from transformers import PrinterCallback, set_seed
 
-from hf_rationale import METHODS, GraphRationaleConfig, RationaleForGraphClassification, load_rationale_dataset
+from hf_rationale import (
+    METHODS,
+    GraphRationaleConfig,
+    GraphRationalePipeline,
+    RationaleForGraphClassification,
+    load_rationale_dataset,
+)
+from hf_rationale.graph.picture import draw_graphs
 from hf_rationale.graph.yardsticks import graph_yardsticks, score_nodes
 from hf_rationale.modeling.guidance import attributions
 from hf_rationale.modeling.outputs import RationaleInputs
@@ -51,12 +59,16 @@ DISTILLED = {
     "distillation_from": "occlusion",
     "max_steps": 1500,
 }
+DRAWN = 8  # graphs in a picture
 # The share of the motif, and what is different from the recipe.
 CORPORA: dict[str, dict[str, Any]] = {
     "ba2motifs": {"sparsity": 0.2},
     "goodmotif": {"sparsity": 0.25},
     "goodmotif-spurious": {"sparsity": 0.25},
+    "goodmotif-size": {"sparsity": 0.25, "decoding": "top_k", "rationale_top_k": 5},
 }
+# What the yardsticks and explainers select of the test graphs, where these are larger than the training graphs.
+TEST_SHARES = {"goodmotif-size": 0.1}
 VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "recipe": ({}, {}),
     "coherence 1": ({"coherence_weight": 1.0}, {}),
@@ -86,6 +98,10 @@ def load(corpus: str) -> datasets.DatasetDict:
     return load_rationale_dataset(name, **({"shift": shift} if shift else {}))
 
 
+def test_share(corpus: str) -> float:
+    return TEST_SHARES.get(corpus, CORPORA[corpus]["sparsity"])
+
+
 def recorded() -> list[dict[str, Any]]:
     if not LINES.exists():
         return []
@@ -104,8 +120,9 @@ def make_model(corpus: str, dataset: datasets.DatasetDict, **options) -> Rationa
     return RationaleForGraphClassification(GraphRationaleConfig(**fields))
 
 
-def train(corpus: str, method: str, variant: str, seed: int) -> dict[str, Any]:
-    """One run: the scores on the validation set, and at the end those on the test set."""
+def train(corpus: str, method: str, variant: str, seed: int, pictures: Path | None = None) -> dict[str, Any]:
+    """One run: the scores on the validation set, and at the end those on the test set. `pictures` is a folder for a
+    picture of what is selected of the first test graphs."""
     dataset = load(corpus)
     trainer_class = METHODS[method]
     own, changed = VARIANTS[variant]
@@ -138,6 +155,10 @@ def train(corpus: str, method: str, variant: str, seed: int) -> dict[str, Any]:
         seconds = time.perf_counter() - start
         validation = trainer.evaluate(metric_key_prefix="validation")
         test = trainer.evaluate(dataset["test"], metric_key_prefix="test")
+    if pictures is not None:
+        rows = dataset["test"].select(range(DRAWN))
+        name = re.sub("[^a-z0-9.]+", "-", f"{corpus} {method} {variant}")
+        draw_graphs(list(rows), GraphRationalePipeline(model)(rows)).savefig(pictures / f"{name}.png", dpi=60)
     names = ("accuracy", "rationale_f1", "rationale_precision", "rationale_recall", "rationale_sparsity")
     scores = {
         f"{split}_{name}": round(metrics[f"{split}_{name}"], 4)
@@ -211,7 +232,6 @@ def explain(corpus: str, options: dict[str, Any], seed: int, graphs: int = 30) -
     dataset = load(corpus)
     model, seconds = train_plain(corpus, options, seed)
     cost = {"seconds": round(seconds, 1), "megabytes": peak_memory()}
-    sparsity = CORPORA[corpus]["sparsity"]
     with torch.no_grad():
         accuracy = {
             f"{split}_accuracy": round(
@@ -233,7 +253,7 @@ def explain(corpus: str, options: dict[str, Any], seed: int, graphs: int = 30) -
         **gnn_explainer(model, batch, lengths),
         **pg_explainer(model, collated(model, dataset["train"].select(range(100))), batch, lengths),
     }
-    found = {name: round(score_nodes(rows, one, sparsity)["f1"], 4) for name, one in scores.items()}
+    found = {name: round(score_nodes(rows, one, test_share(corpus))["f1"], 4) for name, one in scores.items()}
     return accuracy | cost | {"graphs": len(rows), "test_f1": found}
 
 
@@ -344,6 +364,7 @@ def main():
     parser.add_argument("--methods", nargs="*", default=[], help="the methods to train")
     parser.add_argument("--variants", nargs="*", default=["recipe"], choices=list(VARIANTS), help="the settings")
     parser.add_argument("--seeds", type=int, default=1, help="the number of seeds, from 0 on")
+    parser.add_argument("--pictures", type=Path, help="a folder for pictures of what the trained models select")
     parser.add_argument("--plain", action="store_true", help="train plain classifiers, and explain them")
     parser.add_argument("--cost", action="store_true", help="measure the time of a prediction")
     parser.add_argument("--table", action="store_true", help="print a table of all lines")
@@ -354,7 +375,7 @@ def main():
     for corpus in options.only:
         if options.plain and (corpus, None, None, "yardsticks", None) not in done:
             dataset = load(corpus)["test"]
-            found = graph_yardsticks(dataset, CORPORA[corpus]["sparsity"])
+            found = graph_yardsticks(dataset, test_share(corpus))
             record(
                 {"corpus": corpus, "plain": "yardsticks", "test_f1": {k: round(v["f1"], 4) for k, v in found.items()}}
             )
@@ -374,7 +395,7 @@ def main():
     for corpus, method, variant, seed in runs:
         if (corpus, method, variant, None, seed) not in done:
             line = {"corpus": corpus, "method": method, "variant": variant, "seed": seed}
-            record(line | train(corpus, method, variant, seed))
+            record(line | train(corpus, method, variant, seed, options.pictures))
     if options.table:
         print(table(recorded()))
 

@@ -271,6 +271,14 @@ def test_a_budget_takes_the_best_scored_units(kind, ratio):
 
 
 @torch.no_grad()
+def test_what_a_budget_selects_has_the_right_size(kind):
+    model, batch = kind.model(), kind.batch(sizes=(10, 5, 1))
+    for sparsity in (0.05, 0.4):  # 0.05 of these is less than one of them
+        model.config.sparsity, model.config.decoding = sparsity, "budget"
+        assert model(**batch, labels=torch.tensor([0, 1, 2])).losses["compactness"] == 0
+
+
+@torch.no_grad()
 def test_evaluation_is_deterministic_and_training_samples(kind):
     model, batch = kind.model(), kind.batch()
     assert torch.equal(model(**batch).logits, model(**batch).logits)

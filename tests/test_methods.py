@@ -41,7 +41,7 @@ from hf_rationale.methods.a2i import attacked_labels
 from hf_rationale.methods.n2r import log_norm
 from hf_rationale.methods.nir import noise_words
 from hf_rationale.methods.ver import perturb
-from hf_rationale.modeling.objective import selected_share
+from hf_rationale.modeling.objective import selected_share, targets
 from hf_rationale.modeling.selection import cut_off, grouped_units, single_units, through
 
 
@@ -332,12 +332,12 @@ def test_the_attackers_compactness_is_that_of_its_own_mask(tmp_path, backbone):
     model, batch = trainer.model.train(), a_batch(trainer)
     with fixed_noise():
         inputs = model.prepare(**batch)
-        masks = model.select(inputs, extractor=model.attacker).masks
+        selection = model.select(inputs, extractor=model.attacker)
         losses = trainer.training_objective(model, inputs).losses
+    wanted = targets(model, selection, inputs.units, model.shares(0.3))
     distances = [
-        abs(selected.item() - share)
-        for mask, share in zip(masks, model.shares(0.3), strict=True)
-        for selected in selected_share(mask, inputs.units)
+        (selected_share(mask, inputs.units) - target).abs().mean().item()
+        for mask, target in zip(selection.masks, wanted, strict=True)
     ]
     assert losses["attack_compactness"].item() == pytest.approx(7 * np.mean(distances), abs=1e-5)
     assert any(value.any() for value in of("attacker", gradients(trainer, batch, "attack_compactness")).values())

@@ -18,7 +18,7 @@ from hf_rationale.methods.grat import attention
 from hf_rationale.methods.hardkuma import expected_changes
 from hf_rationale.methods.mcd import dependence
 from hf_rationale.modeling.guidance import agreement
-from hf_rationale.modeling.objective import selected_share
+from hf_rationale.modeling.objective import selected_share, targets
 from hf_rationale.modeling.players import span_logits
 from hf_rationale.modeling.selection import KumaraswamySampler, grouped_units, single_units
 
@@ -46,7 +46,7 @@ def test_3player_pays_for_what_the_complement_tells(tmp_path):
     of_rationale = cross_entropies(model, inputs, mask)
     of_rest = cross_entropies(model, inputs, complement, predictor=model.complement_predictor)
     assert output.losses["complement"].item() == pytest.approx(of_rest.mean().item(), rel=1e-5)
-    excess = (of_rationale - of_rest + 0.2).clamp_min(0).mean()
+    excess = (of_rationale.mean() - of_rest.mean() + 0.2).clamp_min(0)
     assert excess > 0
     assert output.losses["complement_control"].item() == pytest.approx(2 * excess.item(), rel=1e-5)
 
@@ -58,7 +58,7 @@ def test_3player_moves_the_extractor_as_the_excess_does(tmp_path):
     with fixed_noise():
         mask = model.select(inputs).mask
     rest = cross_entropies(model, inputs, inputs.units.selectable.float() - mask, predictor=model.complement_predictor)
-    excess = (cross_entropies(model, inputs, mask) - rest + 0.2).clamp_min(0).mean()
+    excess = (cross_entropies(model, inputs, mask).mean() - rest.mean() + 0.2).clamp_min(0)
     for value, expected in zip(found, torch.autograd.grad(excess, weights), strict=True):
         torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-7)
 
@@ -66,23 +66,31 @@ def test_3player_moves_the_extractor_as_the_excess_does(tmp_path):
 # --- INVRAT ----------------------------------------------------------------------------------------------------------
 
 
-def test_invrat_pays_for_what_the_environment_adds(tmp_path):
-    trainer, inputs, output = step(tmp_path, "invrat", invariance_weight=3.0)
-    model, mask = trainer.model, output.rationale_mask
-    aware = model.aware_predictor
+@pytest.mark.parametrize("worse", ["predictor", "aware_predictor"])
+def test_invrat_pays_for_what_the_environment_adds(tmp_path, worse):
+    trainer = make_trainer(tmp_path, "invrat", invariance_weight=3.0)
+    model = trainer.model.train()
+    inputs = model.prepare(**a_batch(trainer))
+    with torch.no_grad():  # it is sure of the same label for every text, and often wrong
+        model.get_submodule(worse).classifier.bias[0] += 5
+    with fixed_noise():
+        output = trainer.training_objective(model, inputs)
+    mask, aware = output.rationale_mask, model.aware_predictor
     read = model.predict(inputs, mask, predictor=aware).representation
     logits = aware.classifier(read + model.environments(inputs.columns["environment"]))
-    with_environment = F.cross_entropy(logits, inputs.labels, reduction="none")
-    without = cross_entropies(model, inputs, mask)
-    assert output.losses["aware"].item() == pytest.approx(with_environment.mean().item(), rel=1e-5)
-    difference = (without - with_environment).clamp_min(0).mean()
-    assert difference > 0
-    assert output.losses["invariance"].item() == pytest.approx(3 * difference.item(), rel=1e-5)
+    with_environment = F.cross_entropy(logits, inputs.labels)
+    without = cross_entropies(model, inputs, mask).mean()
+    assert output.losses["aware"].item() == pytest.approx(with_environment.item(), rel=1e-5)
+    assert (without > with_environment) == (worse == "predictor")
+    excess = (without - with_environment).clamp_min(0)
+    assert output.losses["invariance"].item() == pytest.approx(3 * excess.item(), rel=1e-5)
 
 
 def test_invrat_s_predictor_knows_no_environment(tmp_path):
-    one = gradients(trainer := make_trainer(tmp_path, "invrat"), a_batch(trainer))
-    other = a_batch(trainer)
+    trainer = make_trainer(tmp_path, "invrat")
+    with torch.no_grad():  # otherwise it is better than the aware predictor, and the extractor has nothing to pay
+        trainer.model.predictor.classifier.bias[0] += 5
+    one, other = gradients(trainer, a_batch(trainer)), a_batch(trainer)
     other["columns"] = {"environment": 1 - other["columns"]["environment"]}
     changed = gradients(trainer, other)
     assert all(torch.equal(one[name], changed[name]) for name in one if name.startswith("predictor."))
@@ -309,7 +317,8 @@ def test_hardkuma_pays_for_the_excess_of_every_text(tmp_path):
     inputs = model.prepare(**a_batch(trainer))
     selection = model.train().select(inputs)
     penalties = trainer.penalties(model, selection, inputs.units, [0.3])
-    excess = selected_share(selection.probabilities[0], inputs.units) - 0.3
+    (target,) = targets(model, selection, inputs.units, [0.3])
+    excess = selected_share(selection.probabilities[0], inputs.units) - target
     assert penalties["compactness"].item() == pytest.approx((0.5 * excess + 2 * excess**2).mean().item(), rel=1e-5)
     (slope,) = torch.autograd.grad(penalties["multiplier"], model.multiplier.value)
     assert slope.item() == pytest.approx(-excess.mean().item(), rel=1e-5)

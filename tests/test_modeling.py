@@ -161,7 +161,7 @@ class TestEveryModel:
         assert (drawn[content] > 0).float().mean() > 0.5 / len(model.shares(0.5)) ** 2
 
     def test_special_tokens_and_padding_are_never_counted(self, case: ModelCase):
-        model, texts = case.model(), random_texts(4, 10)
+        model, texts = case.model(decoding="threshold"), random_texts(4, 10)
         labels, losses = torch.tensor([0, 1]), []
         for extra in (0, 9):
             batch = case.batch(texts, extra=extra)
@@ -384,6 +384,15 @@ class TestEveryModel:
                             expected.add(place)
                         before += part
                     assert set(mask[row].nonzero().flatten().tolist()) == expected, (budget, row)
+
+    @torch.no_grad()
+    def test_what_evaluation_selects_has_the_right_size(self, case: ModelCase):
+        model = case.model(sparsity=0.1)  # of a text of 3 words: one, which is more than a tenth
+        output = model(**case.batch(random_texts(3, 10, 17), extra=2), labels=torch.tensor([0, 1, 2]))
+        assert output.losses["compactness"] == 0
+        model.config.decoding = "threshold"
+        everything = model(**case.batch(random_texts(3)), labels=torch.tensor([0]), rationale_ratio=1.0)
+        assert everything.losses["compactness"] > 0.5 * model.config.sparsity_weight / len(model.shares(0.1))
 
     def test_without_word_ids_tokens_are_selected(self, case: ModelCase, caplog):
         transformers_logging.warning_once.cache_clear()

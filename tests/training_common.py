@@ -318,8 +318,13 @@ METHODS = {
         ThreePlayerTrainer,
         {"complement": {"complement_predictor"}, "complement_control": {"extractor"}},
         args={"complement_margin": 0.2},
+        by_batch=True,
     ),
-    "invrat": Method(INVRATTrainer, {"aware": {"aware_predictor", "environments"}, "invariance": {"extractor"}}),
+    "invrat": Method(
+        INVRATTrainer,
+        {"aware": {"aware_predictor", "environments"}, "invariance": {"extractor"}},
+        by_batch=True,
+    ),
     "a2r": Method(
         A2RTrainer,
         {

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from ..modeling.objective import selected_share
+from ..modeling.objective import selected_share, targets
 from ..modeling.outputs import Selection
 from ..modeling.selection import Units
 from ..trainer import RationaleTrainer
@@ -63,9 +63,9 @@ class HardKumaTrainer(RationaleTrainer):
     def penalties(
         self, model: PreTrainedModel, selection: Selection, units: Units, shares: list[float]
     ) -> dict[str, torch.Tensor]:
-        pairs = list(zip(selection.probabilities, shares, strict=True))
-        excess = torch.stack([selected_share(p, units) - share for p, share in pairs])  # c (stages, batch)
-        changes = sum(expected_changes(p, units) for p, _ in pairs) / len(pairs)
+        pairs = zip(selection.probabilities, targets(model, selection, units, shares), strict=True)
+        excess = torch.stack([selected_share(p, units) - target for p, target in pairs])  # c (stages, batch)
+        changes = torch.stack([expected_changes(p, units) for p in selection.probabilities]).mean()
         weight, multiplier = model.config.sparsity_weight, model.multiplier.value
         return {
             "compactness": (multiplier.detach() * excess + weight / 2 * excess.square()).mean(),

@@ -50,10 +50,11 @@ class INVRATTrainer(RationaleTrainer):
         predictor:       min_P CE(P(z), y)
         aware predictor: min_{P_e} CE(P_e(sg(z), e), y)
 
-    In the term with λ both predictors are fixed. The environment is the column `environment` of the training set, a
-    number from 0. All players step at once, while the paper takes turns. The aware predictor starts as a copy of the
-    predictor with a fresh classifier. Before its classifier, it adds a learned vector of the environment to the
-    representation. (The public code joins the environment to every word's embedding.)
+    In the term with λ both predictors are fixed, and the cross-entropies are means over a batch. The environment is
+    the column `environment` of the training set, a number from 0. All players step at once, while the paper takes
+    turns. The aware predictor starts as a copy of the predictor with a fresh classifier. Before its classifier, it
+    adds a learned vector of the environment to the representation. (The public code joins the environment to every
+    word's embedding.)
 
     Raises:
         ValueError: if the training set has no column `environment`, if a number in it is out of range, or if the two

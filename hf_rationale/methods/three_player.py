@@ -45,9 +45,10 @@ class ThreePlayerTrainer(RationaleTrainer):
         predictor:            min_P CE(P(z), y)
         complement predictor: min_{P_c} CE(P_c(sg(x − z)), y)
 
-    In the term with λ_g both predictors are fixed. All players step at once, after one sample of the mask. (The public
-    code rewards the extractor by the two predictors' accuracies instead, with REINFORCE.) The complement predictor
-    starts as a copy of the predictor with a fresh classifier. It is saved in checkpoints, but not in the model.
+    In the term with λ_g both predictors are fixed, and the cross-entropies are means over a batch. All players step at
+    once, after one sample of the mask. (The public code rewards the extractor by the two predictors' accuracies
+    instead, with REINFORCE.) The complement predictor starts as a copy of the predictor with a fresh classifier. It is
+    saved in checkpoints, but not in the model.
 
     Raises:
         ValueError: if the two players share one encoder.

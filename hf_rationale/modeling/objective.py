@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from .outputs import Prediction, RationaleClassifierOutput, RationaleInputs, Selection
-from .selection import Units
+from .selection import Units, budget_mask
 
 
 # (model, inputs, selection) -> the predictor's output, and what the players pay for the rationale, by name.
@@ -57,8 +57,8 @@ def regularize(
         pairs = zip(selection.probabilities, shares, strict=True)
         distances = [prior_divergence(probability, units, share) for probability, share in pairs]
     else:
-        pairs = zip(selection.masks, shares, strict=True)
-        distances = [compactness(mask, units, share, config.sparsity_level) for mask, share in pairs]
+        pairs = zip(selection.masks, targets(model, selection, units, shares), strict=True)
+        distances = [compactness(mask, units, target, config.sparsity_level) for mask, target in pairs]
     changes = [coherence(mask, units) for mask in selection.masks]
     return {
         "compactness": config.sparsity_weight * sum(distances) / len(shares),
@@ -66,18 +66,35 @@ def regularize(
     }
 
 
+def targets(
+    model: PreTrainedModel, selection: Selection, units: Units, shares: list[float]
+) -> list[float] | list[torch.Tensor]:
+    r"""
+    What compactness holds every stage to. A budget selects whole units, and at least one, so that the target of each
+    input (batch,) is the share of the units that the budget would select. A text of two sentences has a target of
+    about a half, however small the share: otherwise most samples would select nothing, which never happens at
+    evaluation. A threshold selects the `shares` over all texts together, and these are then the targets.
+    """
+    if model.config.decoding == "threshold":
+        return shares
+    pairs = zip(selection.probabilities, shares, strict=True)
+    return [selected_share(budget_mask(scores.detach(), units, share), units) for scores, share in pairs]
+
+
 def selected_share(mask: torch.Tensor, units: Units) -> torch.Tensor:
     """The share of each input's weight that `mask` (batch, positions) selects: (batch,). Padding does not count."""
     return (mask * units.weights).sum(1) / units.weights.sum(1).clamp_min(1)
 
 
-def compactness(mask: torch.Tensor, units: Units, sparsity: float, level: str = "example") -> torch.Tensor:
+def compactness(
+    mask: torch.Tensor, units: Units, sparsity: float | torch.Tensor, level: str = "example"
+) -> torch.Tensor:
     r"""
     | mean(m) − s |: the distance of the selected share from the target.
 
     Args:
         mask (`torch.FloatTensor` of shape `(batch, positions)`): the training mask.
-        sparsity (`float`): s.
+        sparsity (`float` or `torch.FloatTensor` of shape `(batch,)`): s, of all inputs or of each.
         level (`str`): `"example"` takes the mean over the inputs of their distances, which adds up exactly over
             gradient accumulation and devices. `"batch"` takes the distance of the mean share, as in the papers' public
             code.
@@ -85,9 +102,11 @@ def compactness(mask: torch.Tensor, units: Units, sparsity: float, level: str = 
     Returns:
         a scalar.
     """
+    excess = selected_share(mask, units) - sparsity
     if level == "batch":
-        return ((mask * units.weights).sum() / units.weights.sum().clamp_min(1) - sparsity).abs()
-    return (selected_share(mask, units) - sparsity).abs().mean()
+        weight = units.weights.sum(1)
+        return (excess * weight).sum().abs() / weight.sum().clamp_min(1)
+    return excess.abs().mean()
 
 
 def prior_divergence(probabilities: torch.Tensor, units: Units, sparsity: float) -> torch.Tensor:

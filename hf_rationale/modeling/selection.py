@@ -274,15 +274,18 @@ def through_excess(
     margin: float = 0.0,
 ) -> torch.Tensor:
     r"""
-    The mean of max(0, losses − others + margin) with the parameters of both predictors fixed (see [`through`]).
+    max(0, mean(losses − others) + margin) with the parameters of both predictors fixed (see [`through`]).
+
+    The maximum is taken of the mean. Of single examples, it would count what one predictor knows better by chance and
+    not what it knows less, so that two predictors would differ wherever they are sure of anything.
 
     Args:
         losses, others (`torch.FloatTensor` of shape `(batch,)`): of two predictors.
         read, mask, other_read, other_mask: the masks that they have read, and those of the player.
     """
-    counts = (losses - others + margin > 0).detach()
-    excess = through((counts * losses).mean(), read, mask)
-    return excess + through((counts * (margin - others)).mean(), other_read, other_mask)
+    counts = ((losses - others).mean() + margin > 0).detach()
+    excess = through(counts * losses.mean(), read, mask)
+    return excess + through(counts * (margin - others.mean()), other_read, other_mask)
 
 
 # --- Budgets, decoding and calibration -------------------------------------------------------------------------------
