@@ -43,14 +43,15 @@ from hf_rationale import (
     RationaleForImageClassification,
     RationaleImageConfig,
     RNPTrainer,
+    load_rationale_dataset,
 )
 from hf_rationale.image.batch_norm import FreezeBatchNorm
 from hf_rationale.image.encoding import encode_images
 from hf_rationale.image.pictures import gallery, overlay
-from hf_rationale.image.scores import group_accuracy, image_metrics, mask_scores
-from hf_rationale.image.shapes_on_textures import make_shapes_on_textures
+from hf_rationale.image.scores import image_metrics, mask_scores
 from hf_rationale.image.yardsticks import image_yardsticks
 from hf_rationale.methods.n2r import log_norm
+from hf_rationale.metrics import group_accuracy
 from hf_rationale.reading import read_batches, read_rationales
 
 
@@ -131,14 +132,15 @@ def run(
     masks = None
     if method == "plain":
         predicted = plain_labels(model, test)
-        line["yardsticks"] = image_yardsticks(test, IMAGE_PROCESSOR, SPARSITY, PATCH, read_everything(model))
+        line["yardsticks"] = image_yardsticks(test, SPARSITY, IMAGE_PROCESSOR, PATCH, read_everything(model))
     else:
         rationales = read_rationales(model, test, IMAGE_PROCESSOR, batch_size=100)
         predicted, masks = rationales.probabilities.argmax(-1), rationales.masks
         line |= mask_scores(masks, rationales.gold)
         line["validation_f1"] = validation["eval_rationale_f1"]
-    accuracy = group_accuracy(predicted, images["test"]["label"][:], images["test"]["group"][:])
-    line |= {name: accuracy[name] for name in ("accuracy", "worst_group_accuracy")}
+    labels, groups = np.array(images["test"]["label"]), images["test"]["group"][:]
+    line["accuracy"] = float((predicted == labels).mean())
+    line["worst_group_accuracy"] = group_accuracy(predicted, labels, groups)["worst_group_accuracy"]
     line = {name: round(value, 4) if isinstance(value, float) else value for name, value in line.items()}
     options = {"config": config, "arguments": arguments, "freeze_batch_norm_after": freeze}
     return line | {"minutes": round(minutes, 1)} | options, masks
@@ -156,7 +158,7 @@ def draw(images, selected: dict[str, list], path: Path):
 
 def measure_cost(method: str) -> dict:
     """Seconds for 20 training steps and for 600 images at inference, and the peak memory, of this process."""
-    images = make_shapes_on_textures(**DATA | {"n_train": 640, "n_validation": 32})
+    images = load_rationale_dataset("shapes_on_textures", **DATA | {"n_train": 640, "n_validation": 32})
     encoded = {split: encode_images(rows, IMAGE_PROCESSOR) for split, rows in images.items()}
     arguments = {"max_steps": 20, "eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}
     trainer = train(method, encoded, Path("unused"), 0, {}, arguments)
@@ -183,7 +185,7 @@ def full_accuracy(method: str, seed: int, test, folder: Path) -> dict:
     best = folder / f"{method}-{seed}" / Path(state["best_model_checkpoint"]).name
     model = RationaleForImageClassification.from_pretrained(best)
     encoded = encode_images(test, IMAGE_PROCESSOR)
-    accuracy = group_accuracy(plain_labels(model, encoded), test["label"][:], test["group"][:])
+    predicted, labels = plain_labels(model, encoded), np.array(test["label"])
     norms: dict[str, list] = {"selected": [], "digits": [], "nothing": []}
     for batch in read_batches(model, encoded, IMAGE_PROCESSOR, 100, "reading"):
         masks = (
@@ -196,8 +198,8 @@ def full_accuracy(method: str, seed: int, test, folder: Path) -> dict:
     return {
         "method": method,
         "seed": seed,
-        "full": round(accuracy["accuracy"], 4),
-        "worst": round(accuracy["worst_group_accuracy"], 4),
+        "full": round(float((predicted == labels).mean()), 4),
+        "worst": round(group_accuracy(predicted, labels, test["group"][:])["worst_group_accuracy"], 4),
         "log_norm": {name: round(float(torch.cat(values).mean()), 2) for name, values in norms.items()},
     }
 
@@ -231,7 +233,7 @@ def main():
     parser.add_argument("--methods", nargs="+", default=["plain", "rnp", "n2r"], choices=TRAINERS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--output_dir", type=Path, required=True)
-    parser.add_argument("--data", type=json.loads, default={}, help="JSON: arguments of make_shapes_on_textures")
+    parser.add_argument("--data", type=json.loads, default={}, help="JSON: options of shapes_on_textures")
     parser.add_argument("--config", type=json.loads, default={}, help="JSON: fields of the models' configuration")
     parser.add_argument("--arguments", type=json.loads, default={}, help="JSON: training arguments")
     parser.add_argument("--freeze_batch_norm_after", type=float, help="the share of the steps before it is fixed")
@@ -257,7 +259,7 @@ def main():
                 file.write(output.splitlines()[-1] + "\n")
         return
     for seed in options.seeds:
-        images, selected = make_shapes_on_textures(**DATA | {"seed": seed} | options.data), {}
+        images, selected = load_rationale_dataset("shapes_on_textures", **DATA | {"seed": seed} | options.data), {}
         for method in options.methods:
             if options.full:
                 print(json.dumps(full_accuracy(method, seed, images["test"], options.output_dir)))

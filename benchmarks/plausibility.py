@@ -48,6 +48,9 @@ def plain_loop(predictions: list[list[int]], references: list[list[int]], scores
     recall = mean([hits[d] / len(spans[1][d]) for d in documents if spans[1][d]])
     results["iou_macro"] = {"precision": precision, "recall": recall, "f1": harmonic(precision, recall)}
 
+    pairs = [pair for pair in zip(*tokens, strict=True) if any(pair)]
+    results["mask_iou"] = mean([len(one & other) / len(one | other) for one, other in pairs])
+
     areas, average_precisions, roc_aucs = [], [], []
     for marked, score in zip(references, scores, strict=True):
         if len(marked):

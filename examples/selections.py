@@ -26,6 +26,8 @@ def main():
     options = parser.parse_args()
 
     texts = load_rationale_dataset(options.dataset, options.data_dir, options.aspect)["test"]
+    if "tokens" not in texts.column_names:
+        parser.error(f"--dataset: {options.dataset} has no texts, which the page shows")
     texts = texts.filter(lambda row: any(row["rationale"] or ())).shuffle(seed=options.seed)
     texts = texts.select(range(min(options.count, len(texts))))
     inputs = [" ".join(tokens) for tokens in texts["tokens"]]

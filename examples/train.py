@@ -355,6 +355,8 @@ def main():
     for split in ("train", "validation", "test"):
         if split not in dataset:
             raise SystemExit(f"{script.dataset} in {script.data_dir} has no {split} split, but {list(dataset)}")
+    if "image" in dataset["train"].column_names:
+        raise SystemExit(f"{script.dataset} has images. Train on them with examples/train_images.py.")
     if script.data_description:
         dataset["train"].info.description = script.data_description
     if script.marked_texts is not None:

@@ -24,18 +24,21 @@ from pathlib import Path
 
 from transformers import AutoImageProcessor, HfArgumentParser, ResNetConfig, ViTImageProcessorPil, set_seed
 
-from hf_rationale import METHODS, RationaleForImageClassification, RationaleImageConfig, compose
+from hf_rationale import (
+    METHODS,
+    RationaleForImageClassification,
+    RationaleImageConfig,
+    compose,
+    evaluate_rationales,
+    load_rationale_dataset,
+)
 from hf_rationale.checkpoints import last_checkpoint
 from hf_rationale.image.batch_norm import FreezeBatchNorm
-from hf_rationale.image.birds import read_cub, read_waterbirds
 from hf_rationale.image.pictures import gallery, overlay
-from hf_rationale.image.scores import group_accuracy, image_metrics
-from hf_rationale.image.shapes_on_textures import make_shapes_on_textures
-from hf_rationale.image.yardsticks import image_yardsticks
+from hf_rationale.image.scores import image_metrics
 from hf_rationale.reading import read_rationales
 
 
-DATASETS = ("shapes_on_textures", "waterbirds", "cub")
 SMALL = {"layer_type": "basic", "embedding_size": 32, "hidden_sizes": [32, 64, 128], "depths": [1, 1, 1]}
 SHOWN = 8  # test images in the picture
 # For networks that are trained from scratch. At first the predictor reads random patches, and the extractor imitates
@@ -54,7 +57,9 @@ DEFAULTS = {
 class ScriptArguments:
     """The corpus, the method and the model."""
 
-    dataset: str = field(default="shapes_on_textures", metadata={"help": f"One of {DATASETS}."})
+    dataset: str = field(
+        default="shapes_on_textures", metadata={"help": "A corpus of images: shapes_on_textures, waterbirds or cub."}
+    )
     method: str = field(default="rnp", metadata={"help": f"One of {sorted(METHODS)}, or several joined by +."})
     backbone: str = field(
         default="small",
@@ -78,11 +83,9 @@ class ScriptArguments:
 
 def load(script: ScriptArguments):
     options = json.loads(script.dataset_options)
-    if script.dataset == "shapes_on_textures":
-        return make_shapes_on_textures(**{"size": script.size, **options})
-    if script.data_dir is None:
-        raise SystemExit(f"{script.dataset} is read from files: pass --data_dir.")
-    return {"waterbirds": read_waterbirds, "cub": read_cub}[script.dataset](script.data_dir, **options)
+    if script.dataset == "shapes_on_textures":  # drawn in the size that the model reads
+        options = {"size": script.size, **options}
+    return load_rationale_dataset(script.dataset, script.data_dir, **options)
 
 
 def build_model(script: ScriptArguments, method, names: list[str]) -> RationaleForImageClassification:
@@ -121,8 +124,6 @@ def main():
     parser = HfArgumentParser((ScriptArguments, method.arguments_class))
     parser.set_defaults(**DEFAULTS)
     script, args = parser.parse_args_into_dataclasses()
-    if script.dataset not in DATASETS:
-        raise SystemExit(f"--dataset {script.dataset}: there are {DATASETS}")
     set_seed(args.seed)
 
     dataset, processor = load(script), build_processor(script)
@@ -148,17 +149,23 @@ def main():
     if not trainer.is_world_process_zero():
         return
     model, test = trainer.accelerator.unwrap_model(trainer.model), dataset["test"]
-    rationales = read_rationales(model, test, processor, batch_size=args.per_device_eval_batch_size)
+    report = evaluate_rationales(
+        model,
+        test,
+        processor,
+        sections=("classification", "plausibility", "yardsticks"),
+        batch_size=args.per_device_eval_batch_size,
+    )
+    trainer.model_card.add_report(report)
     if "group" in test.column_names:
-        groups = group_accuracy(rationales.probabilities.argmax(-1), rationales.labels, test["group"][:])
-        metrics["eval_worst_group_accuracy"] = groups["worst_group_accuracy"]
-    if any(marks is not None for marks in rationales.gold):
-        yardsticks = image_yardsticks(test, processor, metrics["eval_rationale_sparsity"], script.patch_size)
-        metrics |= {f"eval_{name}_f1": scores["f1"] for name, scores in yardsticks.items()}
+        metrics["eval_worst_group_accuracy"] = report.sections["classification"]["worst_group_accuracy"]
+    for name, scores in report.sections["yardsticks"].get("scores", {}).items():
+        metrics[f"eval_{name}_f1"] = scores["f1"]
     trainer.log_metrics("eval", metrics)
     trainer.save_metrics("eval", metrics)
-    images = [test[row]["image"].convert("RGB").resize((script.size, script.size)) for row in range(SHOWN)]
-    masks = [mask.reshape(script.size, script.size) for mask in rationales.masks[:SHOWN]]
+    shown = test.select(range(SHOWN))
+    images = [image.convert("RGB").resize((script.size, script.size)) for image in shown["image"]]
+    masks = [mask.reshape(script.size, script.size) for mask in read_rationales(model, shown, processor).masks]
     picture = gallery(
         [images, [overlay(*pair) for pair in zip(images, masks, strict=True)]], scale=max(1, 96 // script.size)
     )

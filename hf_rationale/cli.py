@@ -9,10 +9,12 @@ from pathlib import Path
 
 import torch
 from accelerate import PartialState
-from datasets import DatasetDict
+from datasets import Dataset, DatasetDict
 from transformers import (
+    AutoModelForImageClassification,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    BaseImageProcessor,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -32,7 +34,7 @@ from .sentences.encoding import sentence_encoder
 from .sentences.modeling_sentences import SentenceRationaleForSequenceClassification
 from .text.segmentation import LEVELS
 from .version import __version__
-from .yardsticks import yardsticks, yardsticks_table
+from .yardsticks import OTHER_YARDSTICKS, yardsticks, yardsticks_table
 
 
 YARDSTICKS_NAME = "yardsticks.json"
@@ -65,7 +67,7 @@ def main(arguments: list[str] | None = None):
         "yardsticks", parents=[corpus], help="score simple selectors, beside which a model should be read"
     )
     budget = simple.add_mutually_exclusive_group(required=True)
-    budget.add_argument("--sparsity", type=float, help="the share of the words of each text to select")
+    budget.add_argument("--sparsity", type=float, help="the share of each example to select, such as a text's words")
     budget.add_argument("--top_k", type=positive, help="the number of units of each text to select")
     simple.add_argument("--keywords", nargs="*", default=(), help="words near which the rationale is expected")
     simple.add_argument(
@@ -124,7 +126,7 @@ def main(arguments: list[str] | None = None):
         parser.error(f"--output_dir must be a folder, but {options.output_dir} is a file")
     try:
         dataset = load_rationale_dataset(options.dataset, options.data_dir, options.aspect)
-    except (OSError, ValueError) as error:
+    except (ImportError, OSError, ValueError) as error:
         parser.error(str(error))
     if options.run is not run_extract and options.split not in dataset:
         parser.error(f"{options.dataset} has no {options.split} split, only {', '.join(dataset)}")
@@ -132,7 +134,7 @@ def main(arguments: list[str] | None = None):
 
 
 def run_evaluate(parser: argparse.ArgumentParser, options: argparse.Namespace, dataset: DatasetDict):
-    model, tokenizer = load(parser, options.model)
+    model, processing = load(parser, options.model)
     check_selects(parser, options.model, model)
     naming = {"data_name": " ".join(filter(None, (options.dataset, options.aspect, options.split)))}
     corpus = CORPORA[options.dataset]
@@ -143,7 +145,7 @@ def run_evaluate(parser: argparse.ArgumentParser, options: argparse.Namespace, d
         report = evaluate_rationales(
             model.to("cuda" if torch.cuda.is_available() else "cpu"),
             dataset[options.split],
-            tokenizer,
+            processing,
             options.output_dir,
             batch_size=options.batch_size,
             max_length=options.max_length,
@@ -151,7 +153,7 @@ def run_evaluate(parser: argparse.ArgumentParser, options: argparse.Namespace, d
             **_labelled(dataset),
             **naming,
         )
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         parser.error(str(error))
     print(report.to_markdown())
 
@@ -159,8 +161,7 @@ def run_evaluate(parser: argparse.ArgumentParser, options: argparse.Namespace, d
 def run_extract(parser: argparse.ArgumentParser, options: argparse.Namespace, dataset: DatasetDict):
     model, tokenizer = load(parser, options.model)
     check_selects(parser, options.model, model)
-    if tokenizer is None:
-        parser.error(f"{options.model} reads no texts, and only texts can be turned into their rationales")
+    check_reads_texts(parser, options.model, model)
     if any("tokens" not in split.column_names for split in dataset.values()):
         parser.error(f"--dataset: {options.dataset} has no texts, and only texts can be turned into their rationales")
     model.to("cuda" if torch.cuda.is_available() else "cpu")
@@ -179,6 +180,14 @@ def check_selects(parser: argparse.ArgumentParser, name: str, model: PreTrainedM
         parser.error(f"{name} is a {type(model).__name__}, which selects nothing that could be measured")
 
 
+def check_reads_texts(parser: argparse.ArgumentParser, name: str, model: PreTrainedModel):
+    if isinstance(model, RationalePreTrainedModel) and model.example_name != "text":
+        parser.error(
+            f"{name} reads {model.example_name}s, and this command is for texts. Use the model from Python, as its "
+            "model card shows."
+        )
+
+
 def run_explain(parser: argparse.ArgumentParser, options: argparse.Namespace):
     names = (*BUDGETS, "rationale_level", "max_length")
     given = {name: value for name in names if (value := getattr(options, name)) is not None}
@@ -190,6 +199,7 @@ def run_explain(parser: argparse.ArgumentParser, options: argparse.Namespace):
         except (RuntimeError, AssertionError, NotImplementedError) as error:
             parser.error(f"--device: {options.device} cannot be used ({str(error).splitlines()[0]})")
     model, tokenizer = load(parser, options.model)
+    check_reads_texts(parser, options.model, model)
     state = PartialState()
     device = options.device or (state.device if state.num_processes > 1 else None)
     try:
@@ -225,25 +235,37 @@ def run_convert(parser: argparse.ArgumentParser, options: argparse.Namespace):
 def run_yardsticks(parser: argparse.ArgumentParser, options: argparse.Namespace, dataset: DatasetDict):
     if options.sparsity is not None and not 0 < options.sparsity < 1:
         parser.error(f"--sparsity is a share between 0 and 1, but is {options.sparsity}")
-    encode = None
-    if options.encoder is not None:
-        model = SentenceRationaleForSequenceClassification.from_encoder_pretrained(options.encoder)
-        encode = sentence_encoder(model, AutoTokenizer.from_pretrained(options.encoder))
+    rows = dataset[options.split]
+    of_other_input = next((one for column, one in OTHER_YARDSTICKS.items() if column in rows.column_names), None)
     try:
-        results = yardsticks(
-            dataset[options.split],
-            options.sparsity,
-            top_k=options.top_k,
-            keywords=options.keywords,
-            encode=encode,
-            **_labelled(dataset),
-        )
-    except ValueError as error:
+        if of_other_input is None:
+            results = text_yardsticks(options, rows, dataset)
+        else:
+            check_no_text_options(parser, options)
+            results = of_other_input(rows, options.sparsity)
+    except (OSError, ValueError) as error:
         parser.error(str(error))
     folder = Path(options.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / YARDSTICKS_NAME).write_text(json.dumps(results, indent=1), encoding="utf-8")
     print(yardsticks_table(results))
+
+
+def text_yardsticks(options: argparse.Namespace, rows: Dataset, dataset: DatasetDict) -> dict[str, dict[str, float]]:
+    encode = None
+    if options.encoder is not None:
+        model = SentenceRationaleForSequenceClassification.from_encoder_pretrained(options.encoder)
+        encode = sentence_encoder(model, AutoTokenizer.from_pretrained(options.encoder))
+    return yardsticks(
+        rows, options.sparsity, top_k=options.top_k, keywords=options.keywords, encode=encode, **_labelled(dataset)
+    )
+
+
+def check_no_text_options(parser: argparse.ArgumentParser, options: argparse.Namespace):
+    cures = {"top_k": "Pass --sparsity instead.", "keywords": "Leave it out.", "encoder": "Leave it out."}
+    for name, cure in cures.items():
+        if getattr(options, name):
+            parser.error(f"--{name} is an option for texts, and {options.dataset} has none. {cure}")
 
 
 def positive(text: str) -> int:
@@ -254,18 +276,19 @@ def positive(text: str) -> int:
     return number
 
 
-def load(parser: argparse.ArgumentParser, model: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
-    """A model and its tokenizer (none if it reads no texts), or an error of the command line. Code in the folder is
-    never run."""
+def load(
+    parser: argparse.ArgumentParser, model: str
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | BaseImageProcessor | None]:
+    """A model and what its inputs are encoded with (a tokenizer, an image processor, or nothing), or an error of the
+    command line. Code in the folder is never run."""
     try:
         # An adapter has no configuration of a model.
         config, _ = PreTrainedConfig.get_config_dict(model, _raise_exceptions_for_missing_entries=False)
-        if config.get("model_type") == RationaleImageConfig.model_type:
-            parser.error(f"{model} reads images, which the commands do not. Use it from Python.")
-        loaded = AutoModelForSequenceClassification.from_pretrained(model, trust_remote_code=False)
-        if isinstance(loaded, RationalePreTrainedModel) and not hasattr(loaded, "text_reader"):
-            return loaded, None
-        return loaded, AutoTokenizer.from_pretrained(model, trust_remote_code=False)
+        of_images = config.get("model_type") == RationaleImageConfig.model_type
+        auto_class = AutoModelForImageClassification if of_images else AutoModelForSequenceClassification
+        loaded = auto_class.from_pretrained(model, trust_remote_code=False)
+        reads = loaded.processing_auto_class if isinstance(loaded, RationalePreTrainedModel) else AutoTokenizer
+        return loaded, reads and reads.from_pretrained(model, trust_remote_code=False)
     except Exception as error:  # a broken folder lets many libraries raise many kinds
         parser.error(f"{model} cannot be loaded: {type(error).__name__}: {error}")
 

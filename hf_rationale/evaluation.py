@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from datasets import Dataset
+from datasets import ClassLabel, Dataset
 from tqdm.auto import tqdm
-from transformers import PreTrainedTokenizerBase
+from transformers import BaseImageProcessor, PreTrainedTokenizerBase
 
 from .data.eraser_predictions import EraserInstance, EraserPrediction, numbered_instances, write_eraser_predictions
 from .diagnostics import failure_rate, gold_against_selected, gold_replacement, homogeneity, lipschitz
 from .faithfulness import faithfulness
-from .metrics import bootstrap_intervals, classification_scores, rationale_scores
+from .metrics import SPAN_SCORES, bootstrap_intervals, classification_scores, group_accuracy, rationale_scores
 from .modeling.base import RationalePreTrainedModel
 from .modeling.fingerprint import hash_weights
 from .reading import NotMeasurableError, Rationales, check_batch_size, encode, encode_labelled, read_rationales
@@ -37,7 +37,7 @@ PREDICTIONS_NAME = "predictions.jsonl"
 def evaluate_rationales(
     model: RationalePreTrainedModel,
     dataset: Dataset,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: PreTrainedTokenizerBase | BaseImageProcessor | None,
     output_dir: str | os.PathLike | None = None,
     *,
     sections: Sequence[str] | None = None,
@@ -58,8 +58,9 @@ def evaluate_rationales(
 
     Args:
         model: a rationale model. It is not changed.
-        dataset: one split of [`load_rationale_dataset`], or any dataset that the model can encode.
-        tokenizer: the model's tokenizer.
+        dataset: one split of [`load_rationale_dataset`], or any dataset that the model can encode. With a column
+            `group` (names, numbers or a [`~datasets.ClassLabel`]) there is also the accuracy of every group.
+        tokenizer: the model's tokenizer, or its image processor. Graphs need none.
         output_dir: a folder for `report.json`, `report.md`, `report.html` (one page with the figures) and, for texts
             with a column `tokens`, `predictions.jsonl` in ERASER's format (rationales, their scores, and the
             predictions). Every section is saved when it is finished. If the function is called again with the same
@@ -90,7 +91,9 @@ def evaluate_rationales(
             f"There are {len(dataset)} texts and {model.config.num_labels} labels, but {len(instances or ())} "
             f"instances and {len(class_names)} class names."
         )
+    # Only the yardsticks of texts learn from them.
     labelled = {"train_dataset": train_dataset, "validation_dataset": validation_dataset}
+    labelled = labelled if "tokens" in dataset.column_names else {}
     subject = _Subject(model, dataset, tokenizer, batch_size, max_length, rationale_level, labelled)
     about = subject.about(data_name)
     folder = None if output_dir is None else Path(output_dir)
@@ -128,7 +131,7 @@ class _Subject:
         self,
         model: RationalePreTrainedModel,
         dataset: Dataset,
-        tokenizer: PreTrainedTokenizerBase,
+        tokenizer: PreTrainedTokenizerBase | BaseImageProcessor | None,
         batch_size: int,
         max_length: int | None,
         level: str | None,
@@ -150,6 +153,17 @@ class _Subject:
         return self.measure(read_rationales)
 
     @cached_property
+    def groups(self) -> list[str | None] | None:
+        """The name of the group of every example, None where it is not known; None if there are no groups."""
+        if "group" not in self.source.column_names:
+            return None
+        feature, values = self.source.features["group"], self.source["group"][:]
+        if isinstance(feature, ClassLabel):
+            names = dict(enumerate(feature.names))
+            values = [names.get(value) for value in values]  # None and -1 are no class
+        return [None if value is None else str(value) for value in values]
+
+    @cached_property
     def fingerprint(self) -> str:
         """A hash of everything on which the figures depend."""
         digest = hashlib.blake2b(digest_size=16)
@@ -158,7 +172,11 @@ class _Subject:
         weights = self.model.state_dict().items()
         hash_weights(digest, ((name, weight) for name, weight in weights if not name.startswith(only_trained_with)))
         for row in self.dataset:
+            # Not the repr of an array, which leaves out most of an image.
+            row = {name: one.tobytes() if isinstance(one, np.ndarray) else one for name, one in row.items()}
             digest.update(repr(row).encode())
+        if self.groups is not None:
+            digest.update(repr(self.groups).encode())
         for name, dataset in self.labelled.items():
             digest.update(name.encode())
             for batch in () if dataset is None else dataset.iter(1000):
@@ -166,12 +184,12 @@ class _Subject:
         return digest.hexdigest()
 
     def about(self, data_name: str | None) -> dict[str, Any]:
-        config = self.model.config
+        config, examples = self.model.config, f"{self.model.example_name}s"
         return {
             "model": config.name_or_path or type(self.model).__name__,
             "data": data_name or "not named",
-            "texts": len(self.dataset),
-            "texts with marked rationales": len(self.marked),
+            examples: len(self.dataset),
+            f"{examples} with marked rationales": len(self.marked),
             "decoding": config.decoding,
             "threshold": round(config.rationale_threshold, 4),
             "units": self.level or getattr(config, "selection_level", "position"),
@@ -182,9 +200,14 @@ class _Subject:
         }
 
 
-def _classification(subject: _Subject) -> dict[str, float]:
+def _classification(subject: _Subject) -> dict[str, Any]:
     encode_labelled(subject.dataset, subject.tokenizer, subject.model)
-    return classification_scores(subject.rationales.probabilities.argmax(-1), subject.rationales.labels)
+    predicted, labels = subject.rationales.probabilities.argmax(-1), subject.rationales.labels
+    scores = classification_scores(predicted, labels)
+    grouped = [row for row, group in enumerate(subject.groups or ()) if group is not None]
+    if grouped:
+        scores |= group_accuracy(predicted[grouped], labels[grouped], [subject.groups[row] for row in grouped])
+    return scores
 
 
 def _plausibility(subject: _Subject) -> dict[str, Any]:
@@ -192,7 +215,12 @@ def _plausibility(subject: _Subject) -> dict[str, Any]:
         raise NotMeasurableError("The dataset has no rationale that people marked.")
     rationales = subject.rationales
     sides = [[side[row] for row in subject.marked] for side in (rationales.masks, rationales.gold, rationales.scores)]
-    return {"scores": rationale_scores(*sides), "intervals": bootstrap_intervals(*sides)}
+    measured = {"scores": rationale_scores(*sides), "intervals": bootstrap_intervals(*sides)}
+    left_out = () if subject.model.marks_form_spans else SPAN_SCORES
+    return {
+        part: {name: value for name, value in scores.items() if name not in left_out}
+        for part, scores in measured.items()
+    }
 
 
 def _yardsticks(subject: _Subject) -> dict[str, Any]:

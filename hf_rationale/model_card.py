@@ -104,8 +104,8 @@ def card_of(callback: ModelCardCallback, folder: Path, **metadata) -> ModelCard:
     # What whole units add up to may be more, or less, than what was asked for.
     share = next((value for label, value, _ in scores if label.startswith("sparsity")), config.sparsity)
     has_pipeline = isinstance(model, RationalePreTrainedModel) and hasattr(model, "text_reader")
-    example = corpus.example if corpus else "Your text."
-    output = _example_output(trainer, example) if has_pipeline and corpus else None
+    example = (corpus and corpus.example) or "Your text."
+    output = _example_output(trainer, example) if has_pipeline and corpus and corpus.example else None
     return ModelCard.from_template(
         ModelCardData(
             **{
@@ -161,7 +161,9 @@ def card_of(callback: ModelCardCallback, folder: Path, **metadata) -> ModelCard:
         measured=(f"the {measured} set" + f" of {measured_name}" * (measured_name != name))
         if measured
         else "the evaluated data",
-        count=f"{report.about['texts'] if report else len(callback.datasets[measured]):,}" if scores else "",
+        count=f"{report.about[f'{model.example_name}s'] if report else len(callback.datasets[measured]):,}"
+        if scores
+        else "",
         scores=[
             (label.replace("texts", f"{model.example_name}s"), f"{value:.4f}", interval)
             for label, value, interval in scores
@@ -243,6 +245,8 @@ def _metric_scores(metrics: dict[str, dict[str, float]]) -> list[tuple[str, floa
 def _row_name(metric: str) -> str:
     """The row of a report that has the same measure as a metric of the trainer."""
     name = metric.removeprefix("rationale_")
+    if name == "iou":
+        return "mask iou"
     return f"token micro {name}" if name in ("precision", "recall", "f1") else name.replace("_", " ")
 
 

@@ -115,6 +115,8 @@ def encode(
     if isinstance(model, RationalePreTrainedModel):
         if model.is_encoded(dataset):
             return dataset
+        if level is not None and model.example_name != "text":
+            raise ValueError(f"rationale_level names units of texts, and the model reads {model.example_name}s.")
         options = {} if level is None else {"level": level}
         dataset = with_class_indices(dataset, model.config)
         return model.encode_dataset(dataset, tokenizer, max_length, **options)

@@ -62,7 +62,10 @@ class RationaleReport:
         measured = {name: self.sections[name] if self._is_measured(name) else {} for name in self.sections}
         rows: dict[str, tuple[float | None, tuple[float, float] | None]] = {}
         for name, value in measured.get("classification", {}).items():
-            rows[name.replace("_", " ")] = value, None
+            if isinstance(value, dict):
+                rows |= {f"accuracy of group {group}": (accuracy, None) for group, accuracy in value.items()}
+            else:
+                rows[name.replace("_", " ")] = value, None
         plausibility = measured.get("plausibility", {})
         for name, value in plausibility.get("scores", {}).items():
             interval = plausibility["intervals"][name]
@@ -72,8 +75,12 @@ class RationaleReport:
             else:
                 rows[name.replace("_", " ")] = value, interval
         if simple := measured.get("yardsticks"):
-            rows["best yardstick f1"] = simple["scores"][simple["best"]]["f1"], None
-            rows |= {f"yardstick {name} f1": (scores["f1"], None) for name, scores in simple["scores"].items()}
+            selectors = {"best yardstick": simple["scores"][simple["best"]]}
+            selectors |= {f"yardstick {name}": scores for name, scores in simple["scores"].items()}
+            for name, scores in selectors.items():
+                rows |= {
+                    f"{name} {measure}": (scores[measure], None) for measure in ("f1", "iou") if measure in scores
+                }
         for name, value in measured.get("faithfulness", {}).items():
             if not isinstance(value, dict):
                 rows[name.replace("_", " ")] = value, None

@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from datasets import Dataset
 
+from .graph.yardsticks import graph_yardsticks
+from .image.yardsticks import image_yardsticks
 from .metrics import rationale_scores
 from .modeling.selection import budget_mask, grouped_units
 from .text.relevance import bare, cosines, query_weights, standardized
@@ -23,6 +25,12 @@ from .text.segmentation import LEVELS, SEGMENTERS, units_of_words
 
 
 REGULARIZATION = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # C of the linear model, chosen on the validation set
+
+# The yardsticks of what has no words, by the column that a dataset has in place of `tokens`.
+OTHER_YARDSTICKS: dict[str, Callable[[Dataset, float], dict[str, dict[str, float]]]] = {
+    "edge_index": graph_yardsticks,
+    "image": image_yardsticks,
+}
 
 # Texts -> their vectors (texts, width), such as `encode` of sentence-transformers, or [`sentence_encoder`].
 Encode = Callable[[list[str]], np.ndarray]
@@ -291,7 +299,8 @@ def _bounds(units: Sequence[int]) -> np.ndarray:
 
 def yardsticks_table(results: dict[str, dict[str, float]]) -> str:
     """The scores as a table in Markdown, the best first."""
-    columns = ("f1", "precision", "recall", "sparsity", "iou_f1")
+    measured = next(iter(results.values()))
+    columns = [name for name in ("f1", "precision", "recall", "sparsity", "iou_f1", "iou") if name in measured]
     lines = [f"| yardstick | {' | '.join(columns)} |", f"|---{'|---' * len(columns)}|"]
     for name in sorted(results, key=lambda name: -results[name]["f1"]):
         lines.append(f"| {name} | {' | '.join(f'{results[name][column]:.3f}' for column in columns)} |")

@@ -5,7 +5,7 @@ import pickle
 import pytest
 from datasets import ClassLabel, List, Value
 
-from hf_rationale.data import MalformedDataError, load_rationale_dataset
+from hf_rationale.data import CORPORA, MalformedDataError, load_rationale_dataset
 
 
 def check_schema(dataset):
@@ -43,13 +43,13 @@ def test_aspect_of_a_corpus_without_aspects(tmp_path):
         load_rationale_dataset("movies", tmp_path, aspect="plot")
 
 
-@pytest.mark.parametrize("name", ["beer", "hotel", "movies", "multirc", "fever", "tweets", "aspect_reviews"])
+@pytest.mark.parametrize("name", CORPORA)
 def test_unknown_option_is_named(name, tmp_path):
     with pytest.raises(TypeError, match="colour"):
         load_rationale_dataset(name, tmp_path, colour="red")
 
 
-@pytest.mark.parametrize("name", ["beer", "hotel", "movies", "multirc", "fever", "tweets"])
+@pytest.mark.parametrize("name", ["beer", "hotel", "movies", "multirc", "fever", "tweets", "tu", "waterbirds", "cub"])
 def test_missing_folder_is_named(name, tmp_path):
     aspect = 0 if name in ("beer", "hotel") else None
     with pytest.raises(FileNotFoundError, match="nowhere"):

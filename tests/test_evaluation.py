@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from datasets import Dataset
+from datasets import ClassLabel, Dataset
 from test_faithfulness import a_model, a_plain_classifier
 from training_common import make_model, toy_reviews
 from vectors import toy_sets
@@ -16,7 +16,7 @@ from hf_rationale.data.eraser_predictions import numbered_instances, read_eraser
 from hf_rationale.diagnostics import failure_rate, gold_against_selected, gold_replacement, homogeneity, lipschitz
 from hf_rationale.evaluation import SECTIONS
 from hf_rationale.faithfulness import faithfulness
-from hf_rationale.metrics import classification_scores, rationale_scores
+from hf_rationale.metrics import classification_scores, group_accuracy, rationale_scores
 from hf_rationale.reading import encode, read_rationales
 
 
@@ -294,8 +294,8 @@ def test_an_unknown_aspect_is_an_error_without_a_traceback(tmp_path, capsys):
 @pytest.mark.parametrize(
     "backbone, command, dataset, message",
     [
-        ("images", "evaluate", "aspect_reviews", "reads images, which the commands do not"),
-        ("graphs", "extract", "aspect_reviews", "reads no texts"),
+        ("images", "evaluate", "aspect_reviews", "needs the columns ['image']"),
+        ("graphs", "extract", "aspect_reviews", "reads graphs, and this command is for texts"),
         ("gru", "extract", "ba2motifs", "--dataset: ba2motifs has no texts"),
     ],
 )
@@ -343,6 +343,30 @@ def test_a_plain_classifier_is_refused(tmp_path, capsys):
     with pytest.raises(SystemExit):
         cli.main(["evaluate", str(tmp_path), "--dataset", "aspect_reviews", "--output_dir", str(tmp_path / "report")])
     assert "which selects nothing that could be measured" in capsys.readouterr().err
+
+
+def test_group_accuracy_by_hand():
+    scores = group_accuracy([0, 1, 1, 1], [0, 1, 0, 1], [0, 3, 1, 3])
+    assert scores == {"worst_group_accuracy": 0.0, "group_accuracy": {0: 1.0, 1: 0.0, 3: 1.0}}
+
+
+@pytest.mark.parametrize("form", ["names", "classes"])
+def test_a_column_group_gives_the_accuracy_of_groups(tmp_path, form):
+    """Of texts, too. Examples of no group count in none."""
+    model, tokenizer = a_model(tmp_path / "model", "gru")
+    texts, names = toy_reviews(6), ["short", "long", "short", "long", "long", None]
+    groups = names if form == "names" else [-1 if name is None else ("long", "short").index(name) for name in names]
+    texts = texts.add_column("group", groups)
+    if form == "classes":
+        texts = texts.cast_column("group", ClassLabel(names=["long", "short"]))
+    scores = evaluate_rationales(model, texts, tokenizer, tmp_path, sections=["classification"]).sections
+    right = read_rationales(model, texts, tokenizer).probabilities.argmax(-1) == texts["label"]
+    accuracy = {"long": right[[1, 3, 4]].mean(), "short": right[[0, 2]].mean()}
+    assert scores["classification"]["group_accuracy"] == pytest.approx(accuracy)
+    assert scores["classification"]["worst_group_accuracy"] == pytest.approx(min(accuracy.values()))
+    others = texts.remove_columns("group").add_column("group", ["short"] * 6)
+    with pytest.raises(ValueError, match="of other data"):
+        evaluate_rationales(model, others, tokenizer, tmp_path, sections=["classification"])
 
 
 def test_classification_scores_by_hand():

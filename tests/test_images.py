@@ -1,8 +1,10 @@
-"""Images: encoding, the generator, the readers, scores, yardsticks, pictures and the pipeline. What holds for every
-kind of input is in `test_kinds.py` and `test_trainer.py`."""
+"""Images: encoding, scores, yardsticks, pictures, the pipeline and the command line. What holds for every kind of
+input is in `test_kinds.py` and `test_trainer.py`, and the corpora are in `test_data_images.py`."""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import json
 import sys
 
@@ -28,17 +30,23 @@ from hf_rationale import (
     RationaleForImageClassification,
     RationaleImageConfig,
     RNPTrainer,
+    cli,
     evaluate_rationales,
 )
+from hf_rationale.data import CORPORA
+from hf_rationale.data.shapes_on_textures import SHAPES_ON_TEXTURES, read_shapes_on_textures
 from hf_rationale.image.batch_norm import FreezeBatchNorm
-from hf_rationale.image.birds import read_cub, read_waterbirds
 from hf_rationale.image.encoding import ImageCollator, encode_images
 from hf_rationale.image.modeling_image import grid_edges
 from hf_rationale.image.pictures import gallery, overlay
-from hf_rationale.image.scores import group_accuracy, image_metrics, mask_scores
-from hf_rationale.image.shapes_on_textures import make_shapes_on_textures
+from hf_rationale.image.scores import image_metrics, mask_scores
 from hf_rationale.image.yardsticks import image_yardsticks
+from hf_rationale.metrics import SPAN_SCORES, group_accuracy
 from hf_rationale.modeling.objective import coherence
+from hf_rationale.reading import read_rationales
+
+
+IMAGES, GRAPHS = {"random", "center", "contrast"}, {"random", "degree", "center", "core"}  # their yardsticks
 
 
 def processor(side: int = 12, **options) -> ViTImageProcessorPil:
@@ -229,7 +237,7 @@ def trained(tmp_path_factory):
 def test_a_model_learns_to_select_the_square(trained):
     _, _, images, metrics = trained
     assert metrics["eval_accuracy"] > 0.9
-    yardsticks = image_yardsticks(toy_images(32, seed=1), images, 0.12, 2)
+    yardsticks = image_yardsticks(toy_images(32, seed=1), 0.12, images, 2)
     assert metrics["eval_rationale_iou"] > yardsticks["random"]["iou"]
 
 
@@ -273,6 +281,7 @@ def test_the_card_and_the_report_name_what_does_not_apply(trained, tmp_path):
     assert "| split | images | mean pixels |" in card and "words" not in card
     report = evaluate_rationales(model, toy_images(8, seed=1), images, tmp_path)
     assert report.sections["plausibility"]["scores"]["token_micro"]["f1"] > 0
+    assert report.about["images with marked rationales"] == 8
     assert "comprehensiveness" in json.dumps(report.sections["faithfulness"])
     assert set(report.sections["yardsticks"]["scores"]) == {"random", "center", "contrast"}
     for section in ("lipschitz", "failure_rate", "homogeneity"):
@@ -292,9 +301,14 @@ def test_the_script_trains_and_evaluates(tmp_path, monkeypatch):
     scores = json.loads((tmp_path / "eval_results.json").read_text())
     assert {"eval_accuracy", "eval_worst_group_accuracy", "eval_rationale_iou", "eval_center_f1"} <= set(scores)
     assert (tmp_path / "selections.png").exists() and "digits: CC BY 4.0" in (tmp_path / "README.md").read_text()
-    for flags, message in ((["--method", "none"], "there is no none"), (["--dataset", "cub"], "pass --data_dir")):
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "IoU of the masks, mean over images" in card and "accuracy of the worst group" in card
+    for flags, error, message in (
+        (["--method", "none"], SystemExit, "there is no none"),
+        (["--dataset", "cub"], FileNotFoundError, "pass data_dir"),
+    ):
         monkeypatch.setattr(sys, "argv", ["train_images.py", *flags, "--output_dir", str(tmp_path)])
-        with pytest.raises(SystemExit, match=message):
+        with pytest.raises(error, match=message):
             load_script("examples/train_images.py").main()
 
 
@@ -308,15 +322,10 @@ def test_mask_scores_by_hand():
         "f1": 0.5,
         "precision": 0.5,
         "recall": 0.5,
-        "iou": pytest.approx((1 / 3 + 1) / 2),
+        "iou": pytest.approx(1 / 3),  # of the first image: the second one has neither
         "sparsity": 0.25,
         "gold_sparsity": 0.25,
     }
-
-
-def test_group_accuracy_by_hand():
-    scores = group_accuracy([0, 1, 1, 1], [0, 1, 0, 1], [0, 3, 1, 3])
-    assert scores == {"accuracy": 0.75, "worst_group_accuracy": 0.0, "groups": {0: 1.0, 1: 0.0, 3: 1.0}}
 
 
 def test_yardsticks_look_where_they_say():
@@ -324,11 +333,11 @@ def test_yardsticks_look_where_they_say():
     image[:2, :2], mask[:2, :2] = 250, 1
     dataset = Dataset.from_dict({"image": [image], "rationale": [mask]})
     scores = image_yardsticks(
-        dataset, processor(8), 1 / 16, 2, classify=lambda images: images[:, 0, :2, :2].sum((1, 2))[:, None]
+        dataset, 1 / 16, processor(8), 2, classify=lambda images: images[:, 0, :2, :2].sum((1, 2))[:, None]
     )
     assert scores["contrast"]["iou"] == scores["saliency"]["iou"] == 1 and scores["center"]["iou"] == 0
     with pytest.raises(ValueError, match="Nobody marked"):
-        image_yardsticks(toy_images(2, marked=False), processor(), 0.1)
+        image_yardsticks(toy_images(2, marked=False), 0.1, processor())
 
 
 def test_overlay_keeps_what_is_selected():
@@ -342,88 +351,107 @@ def test_overlay_keeps_what_is_selected():
         overlay(image, np.zeros((6, 4)))
 
 
-# --- Corpora ---------------------------------------------------------------------------------------------------------
+# --- Evaluation and the command line ---------------------------------------------------------------------------------
 
 
-def test_generated_images_have_exact_masks_and_groups():
+def test_the_report_has_the_iou_of_the_masks_and_no_spans(trained):
+    _, model, images, metrics = trained
+    report = evaluate_rationales(
+        model, toy_images(32, seed=1), images, sections=["plausibility", "yardsticks", "classification"]
+    )
+    plausibility = report.sections["plausibility"]
+    assert plausibility["scores"]["mask_iou"] == pytest.approx(metrics["eval_rationale_iou"])
+    assert set(plausibility["scores"]) == set(plausibility["intervals"]) and not set(SPAN_SCORES) & set(
+        plausibility["scores"]
+    )
+    low, high = report.table()["mask iou"][1]
+    assert low < plausibility["scores"]["mask_iou"] < high
+    assert "| mask iou |" in report.to_markdown() and "<td>yardstick center iou</td>" in report.to_html()
+    assert "worst_group_accuracy" not in report.sections["classification"]
+
+
+def test_a_report_of_other_pixels_is_not_continued(tmp_path):
+    """Although the repr of an array does not show the middle of a large image."""
+    model, _ = make_model("fr", "images")
+    large, sections = processor(48), ["classification"]
+    rows = toy_images(2, side=48)
+    evaluate_rationales(model, rows, large, tmp_path, sections=sections)
+    changed = np.array(rows["image"], dtype=np.uint8)
+    changed[0, 24, 24] = 0
+    other = Dataset.from_dict({"image": list(changed), "label": rows["label"], "rationale": rows["rationale"]})
+    with pytest.raises(ValueError, match="of other data"):
+        evaluate_rationales(model, other, large, tmp_path, sections=sections)
+
+
+@pytest.fixture
+def few_images(monkeypatch):
+    """The generated corpus has a few images only."""
     pytest.importorskip("skimage")
-    one, again = (make_shapes_on_textures(40, 10, 40, size=32, seed=3) for _ in range(2))
-    train = one["train"]
-    assert np.array_equal(np.asarray(train[0]["image"]), np.asarray(again["train"][0]["image"]))
-    assert train["group"] == [
-        2 * label + texture for label, texture in zip(train["label"], train["texture"], strict=True)
-    ]
-    agree = {split: np.mean(np.equal(one[split]["label"], one[split]["texture"])) for split in one}
-    assert agree["train"] > 0.85 and agree["test"] < 0.75
-    for row in train:
-        image, mask = np.asarray(row["image"]), np.asarray(row["rationale"]) > 0
-        assert len(np.unique(image[mask], axis=0)) == 1  # a digit has one tone, and no other pixel is of the digit
-        assert 0.02 < mask.mean() < 0.3
-    for options in ({"size": 8}, {"correlation": 0.3}, {"textures": ("brick", "sand")}, {"digits": ((1,), (1,))}):
-        with pytest.raises(ValueError, match=next(iter(options))):
-            make_shapes_on_textures(2, 2, 2, **options)
+    few = functools.partial(read_shapes_on_textures, n_train=2, n_validation=2, n_test=12, size=16)
+    monkeypatch.setitem(CORPORA, "shapes_on_textures", dataclasses.replace(SHAPES_ON_TEXTURES, read=few))
 
 
-BIRDS = {
-    "001.Black_footed_Albatross/a": 1,
-    "001.Black_footed_Albatross/b": 1,
-    "002.Blue_Jay/c": 2,
-    "002.Blue_Jay/d": 2,
-}
+def test_the_command_evaluates_a_folder(trained, few_images, tmp_path, capsys):
+    folder, model, images, _ = trained
+    command = ["evaluate", str(folder), "--dataset", "shapes_on_textures", "--output_dir", str(tmp_path)]
+    cli.main(command)
+    shown = capsys.readouterr().out
+    saved = json.loads((tmp_path / "report.json").read_text())["sections"]
+    test = CORPORA["shapes_on_textures"].read()["test"]
+    predicted = read_rationales(model, test, images).probabilities.argmax(-1)
+    groups = [test.features["group"].int2str(group) for group in test["group"]]
+    expected = group_accuracy(predicted, test["label"][:], groups)
+    assert {name: saved["classification"][name] for name in expected} == expected
+    assert f"| accuracy of group {groups[0]} | " in shown and "| worst group accuracy | " in shown
+    assert "- data: shapes_on_textures test" in shown and "| mask iou | " in shown and "span" not in shown
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.json", "report.md"]
+    cli.main(command)  # the same model and data: the report is read
+    assert capsys.readouterr().out == shown
 
 
-def bird_files(folder, images):
-    for name in BIRDS:
-        path = folder / images / f"{name}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (10, 8), (90, 120, 200)).save(path)
-        if not name.endswith("d"):
-            mask = folder / "segmentations" / f"{name}.png"
-            mask.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(np.tile(np.arange(10, dtype=np.uint8) * 28, (8, 1))).save(mask)
+@pytest.mark.parametrize("dataset, names", [("shapes_on_textures", IMAGES), ("goodmotif", GRAPHS)])
+def test_the_command_scores_yardsticks(few_images, tmp_path, capsys, dataset, names):
+    cli.main(["yardsticks", "--dataset", dataset, "--sparsity", "0.15", "--output_dir", str(tmp_path)])
+    results = json.loads((tmp_path / "yardsticks.json").read_text())
+    assert set(results) == names
+    assert all(scores["sparsity"] == pytest.approx(0.15, abs=0.02) for scores in results.values())
+    shown = capsys.readouterr().out
+    assert all(f"| {name} | " in shown for name in names)
+    assert ("| iou |" in shown) == ("iou" in results["random"])
 
 
-def test_cub_is_read_from_its_folder(tmp_path):
-    folder = tmp_path / "CUB_200_2011"
-    bird_files(folder, "images")
-    numbered = list(enumerate(BIRDS.items(), start=1))
-    files = {
-        "images": [f"{number} {name}.jpg" for number, (name, _) in numbered],
-        "image_class_labels": [f"{number} {kind}" for number, (_, kind) in numbered],
-        "train_test_split": [f"{number} {int(number != 4)}" for number, _ in numbered],
-        "classes": ["1 001.Black_footed_Albatross", "2 002.Blue_Jay"],
-    }
-    for name, lines in files.items():
-        (folder / f"{name}.txt").write_text("\n".join(lines) + "\n")
-    birds = read_cub(tmp_path, validation_share=0.34)
-    assert {split: len(rows) for split, rows in birds.items()} == {"train": 2, "validation": 1, "test": 1}
-    rows = [row for split in birds.values() for row in split]
-    assert sorted(row["label"] for row in rows) == [0, 0, 1, 1]
-    assert birds["test"][0]["rationale"] is None and birds["test"].features["species"].names[1] == "Blue Jay"
-    assert set(encode_images(birds["train"], processor())["rationale"][0]) == {0, 1}
-    assert read_cub(folder, labels="species")["test"].features["label"].names[0] == "Black footed Albatross"
-    (folder / "classes.txt").write_text("albatross\n")
-    with pytest.raises(ValueError, match=r"classes.txt, line 1: expected a number and a value"):
-        read_cub(tmp_path)
-    with pytest.raises(ValueError, match="labels must be"):
-        read_cub(tmp_path, labels="color")
+@pytest.mark.parametrize(
+    "command, message",
+    [
+        ("yardsticks --sparsity 0.1 --keywords digit", "--keywords is an option for texts"),
+        ("yardsticks --sparsity 0.1 --encoder nowhere", "--encoder is an option for texts"),
+        ("yardsticks --top_k 2", "--top_k is an option for texts, and shapes_on_textures has none. Pass --sparsity"),
+        ("yardsticks --sparsity 0.1 --data_dir .", "leave data_dir out"),
+        ("evaluate MODEL --max_length 5", "max_length cuts texts, and there are none"),
+        ("evaluate MODEL --rationale_level word", "units of texts, and the model reads images"),
+        ("evaluate TEXTS", "'tokens'"),
+        ("extract MODEL", "reads images, and this command is for texts"),
+        ("extract TEXTS", "shapes_on_textures has no texts"),
+    ],
+)
+def test_what_does_not_apply_to_images_is_an_error_of_one_line(
+    trained, few_images, tmp_path, capsys, command, message
+):
+    texts, tokenizer = make_model()
+    texts.save_pretrained(tmp_path / "texts")
+    tokenizer.save_pretrained(tmp_path / "texts")
+    words = command.replace("MODEL", str(trained[0])).replace("TEXTS", str(tmp_path / "texts")).split()
+    with pytest.raises(SystemExit):
+        cli.main([*words, "--dataset", "shapes_on_textures", "--output_dir", str(tmp_path / "out")])
+    assert message in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_waterbirds_is_read_from_its_folder(tmp_path):
-    bird_files(tmp_path, ".")
-    lines = ["img_id,img_filename,y,split,place,place_filename"]
-    lines += [
-        f"{number},{name}.jpg,{2 - kind},{number % 3},{number % 2},x.jpg"
-        for number, (name, kind) in enumerate(BIRDS.items())
-    ]
-    (tmp_path / "metadata.csv").write_text("\n".join(lines) + "\n")
-    birds = read_waterbirds(tmp_path)
-    assert {split: len(rows) for split, rows in birds.items()} == {"train": 2, "validation": 1, "test": 1}
-    assert birds["train"]["group"][:] == [2, 1] and birds["train"].features["group"].names[2] == "waterbird on land"
-    (tmp_path / "metadata.csv").write_text("\n".join([lines[0], "1,002.Blue_Jay/c.jpg,3,0,1,x.jpg"]))
-    with pytest.raises(ValueError, match=r"metadata.csv, line 2: expected img_filename, y and place"):
-        read_waterbirds(tmp_path)
-    with pytest.raises(FileNotFoundError, match="no folder nowhere of segmentations"):
-        read_waterbirds(tmp_path, "nowhere")
-    with pytest.raises(FileNotFoundError, match="metadata of Waterbirds"):
-        read_waterbirds(tmp_path / "nowhere")
+def test_explain_and_corpora_of_texts_are_refused_by_name(trained, tmp_path, capsys):
+    folder = str(trained[0])
+    (tmp_path / "texts.txt").write_text("a text\n")
+    explain = ["explain", folder, "--input", str(tmp_path / "texts.txt"), "--output", str(tmp_path / "out.jsonl")]
+    evaluate = ["evaluate", folder, "--dataset", "ba2motifs", "--output_dir", str(tmp_path / "out")]
+    for command, message in ((explain, "reads images, and this command is for texts"), (evaluate, "['image']")):
+        with pytest.raises(SystemExit):
+            cli.main(command)
+        assert message in capsys.readouterr().err.splitlines()[-1]

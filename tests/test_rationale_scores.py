@@ -49,7 +49,7 @@ def test_hand_computed():
     # document 0: spans [0, 2) and [4, 5) against [1, 5); document 1: [1, 3) against [1, 4)
     predictions, references = [[1, 1, 0, 0, 1, 0], [0, 1, 1, 0]], [[0, 1, 1, 1, 1, 0], [0, 1, 1, 1]]
     scores = rationale_scores(predictions, references)
-    assert list(scores) == [*KINDS, *OTHERS]
+    assert list(scores) == [*KINDS, "mask_iou", *OTHERS]
     assert flat(scores) == pytest.approx(
         flat(
             {
@@ -64,6 +64,7 @@ def test_hand_computed():
                 "iou_macro": {"precision": 1 / 2, "recall": 1 / 2, "f1": 1 / 2},
                 "span_micro": dict.fromkeys(PARTS, 0.0),
                 "span_macro": dict.fromkeys(PARTS, 0.0),
+                "mask_iou": (2 / 5 + 2 / 3) / 2,
                 "sparsity": 5 / 10,
                 "gold_sparsity": 7 / 10,
                 "oracle_f1": 10 / 12,

@@ -4,7 +4,9 @@ Every split of every corpus has the columns `tokens` (`List[str]`, the words), `
 (`List[int8]`, 0/1 for each word, or `None` if nobody marked the text). Corpora of pairs (multirc, fever) have one
 more, `query` (`List[str]`): a first segment that is always read and never selected. Corpora of graphs (ba2motifs,
 goodmotif, tu) have `features` (the features of each node) and `edge_index` (the two ends of each edge) in place of
-`tokens`, and a mark for each node.
+`tokens`, and a mark for each node. Corpora of images (shapes_on_textures, waterbirds, cub) have `image` and a mask of
+its size as `rationale`, both as [`~datasets.Image`], and the first two have `group` (the label and the background), by
+which accuracy is measured.
 """
 
 import os
@@ -14,11 +16,13 @@ from datasets import DatasetDict
 from .aspect_reviews import ASPECT_REVIEWS, make_aspect_reviews
 from .ba2motifs import BA2MOTIFS
 from .beer import BEER
+from .birds import CUB, WATERBIRDS
 from .corpus import Corpus
 from .eraser import FEVER, MOVIES, MULTIRC
 from .goodmotif import GOODMOTIF
 from .hotel import HOTEL
 from .schema import MalformedDataError
+from .shapes_on_textures import SHAPES_ON_TEXTURES
 from .tu import TU
 from .tweets import TWEETS
 
@@ -26,7 +30,11 @@ from .tweets import TWEETS
 # A corpus that is registered here appears in the command line, on model cards and in the documents by itself.
 CORPORA: dict[str, Corpus] = {
     corpus.name: corpus
-    for corpus in (BEER, HOTEL, MOVIES, MULTIRC, FEVER, TWEETS, ASPECT_REVIEWS, BA2MOTIFS, GOODMOTIF, TU)
+    for corpus in (
+        *(BEER, HOTEL, MOVIES, MULTIRC, FEVER, TWEETS, ASPECT_REVIEWS),
+        *(BA2MOTIFS, GOODMOTIF, TU),
+        *(SHAPES_ON_TEXTURES, WATERBIRDS, CUB),
+    )
 }
 
 
@@ -38,10 +46,11 @@ def load_rationale_dataset(
     Args:
         name (`str`):
             A name in `CORPORA`: `"beer"`, `"hotel"`, `"movies"`, `"multirc"`, `"fever"`, `"tweets"` (read from files),
-            or `"aspect_reviews"` (generated). Of graphs: `"ba2motifs"` and `"goodmotif"` (generated), `"tu"`.
+            or `"aspect_reviews"` (generated). Of graphs: `"ba2motifs"` and `"goodmotif"` (generated), `"tu"`. Of
+            images: `"shapes_on_textures"` (generated), `"waterbirds"`, `"cub"`.
         data_dir (`str` or `os.PathLike`, *optional*):
             The folder of the corpus's files, or its parent. The module of the corpus lists its files.
-            `"aspect_reviews"` and `"goodmotif"` have no files, and `"ba2motifs"` needs none.
+            `"aspect_reviews"`, `"goodmotif"` and `"shapes_on_textures"` have no files, and `"ba2motifs"` needs none.
         aspect (`str` or `int`, *optional*):
             The aspect that decides the label, by name or number. `"beer"` and `"hotel"` need one, `"aspect_reviews"`
             takes the first by default, and the other corpora have none.
@@ -49,13 +58,16 @@ def load_rationale_dataset(
             The corpus's own options: `variant` for `"beer"`, `seed` for `"tweets"`, and for `"aspect_reviews"`
             `n_train`, `n_validation`, `n_test`, `seed` and the arguments of [`make_aspect_reviews`]. Those of graphs
             have `seed`, and the generated ones `n_train`, `n_validation` and `n_test`; `"goodmotif"` also has `shift`
-            and `bias`.
+            and `bias`. `"shapes_on_textures"` has the same three, `seed`, `size`, `textures`, `digits` and
+            `correlation`; `"waterbirds"` and `"cub"` have `segmentations`, and `"cub"` also `labels`,
+            `validation_share` and `seed`.
 
     Returns:
         `datasets.DatasetDict`: the splits train, validation and test, as far as the corpus has them, all with the same
         features. `dataset.info` of each split has the name, the description and the licence of the corpus.
 
     Raises:
+        ImportError: if a generated corpus needs an extra that is not installed.
         FileNotFoundError: if a file is missing. The message says where it was expected and what it should contain.
         MalformedDataError: if a file breaks its format. The message names the file and the line.
         TypeError: if the corpus has no such option.

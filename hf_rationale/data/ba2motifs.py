@@ -108,7 +108,6 @@ BA2MOTIFS = Corpus(
     description="BA-2motifs (Luo et al. 2020), graphs: a random tree of 20 nodes with a house or a cycle of five "
     "nodes, which are gold. All nodes have the same feature.",
     license="Apache 2.0, as hf_rationale, for generated graphs",
-    example="graphs have no text",
     files="none: the graphs are generated; or `BA_2Motifs.npz`, the published ones",
     source="this package, or <https://github.com/flyingdoog/PGExplainer>",
     marked="all",

@@ -20,11 +20,12 @@ class Corpus:
         read (`Callable`): reads all splits. Its arguments are the folder, the aspect if the corpus has aspects, and
             the corpus's own options.
         description (`str`): what the data is, for model cards.
-        license (`str`): the licence of the texts and marks, and where it is stated, for model cards.
-        example (`str` or `dict[str, str]`): an invented input of the pipeline, for model cards.
+        license (`str`): the licence of the data and marks, and where it is stated, for model cards.
         files (`str`): the files that it is read from, for the documents.
         source (`str`): where these files are, for the documents.
         marked (`str`): the splits in which people marked rationales, for the documents.
+        example (`str` or `dict[str, str]`, *optional*): an invented text, or a pair, for model cards. Corpora of
+            graphs and images have none.
         aspects (`tuple[str, ...]`, *optional*): the aspects that can decide the label.
         instances (`Callable`, *optional*): for a corpus of the ERASER benchmark, the instances of a split
             (`instances(data_dir, split)`), by which predictions in ERASER's format are named.
@@ -35,10 +36,10 @@ class Corpus:
     read: Callable[..., DatasetDict]
     description: str
     license: str
-    example: str | dict[str, str]
     files: str
     source: str
     marked: str
+    example: str | dict[str, str] | None = None
     aspects: tuple[str, ...] = ()
     instances: Callable[..., Sequence[Any]] | None = None
     class_names: tuple[str, ...] | None = None

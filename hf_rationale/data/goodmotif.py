@@ -104,7 +104,6 @@ GOODMOTIF = Corpus(
     description="Graphs in the manner of GOOD-Motif (Gui et al. 2022), generated: a base with one of three motifs of "
     "five nodes, which are gold. The bases of the test set are drawn from another distribution.",
     license="Apache 2.0, as hf_rationale",
-    example="graphs have no text",
     files="none: the graphs are generated",
     source="this package",
     marked="all",

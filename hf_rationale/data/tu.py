@@ -113,7 +113,6 @@ TU = Corpus(
     read=read_tu,
     description="Graphs in the format of TU Dortmund (Morris et al. 2020). The splits are random.",
     license="that of the data set",
-    example="graphs have no text",
     files="`NAME_A.txt`, `NAME_graph_indicator.txt`, `NAME_graph_labels.txt` and optionally `NAME_node_labels.txt` "
     "and `NAME_node_attributes.txt` of a data set such as MUTAG",
     source="<https://chrsmrrs.github.io/datasets/>",

@@ -134,6 +134,7 @@ class RationaleForGraphClassification(RationalePreTrainedModel):
     config_class = GraphRationaleConfig
     main_input_name = "features"
     example_name, mark_name = "graph", "node"
+    marks_form_spans = False
     hub_task = "graph-ml"
     usage = """from hf_rationale import GraphRationalePipeline
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from torch import nn
-from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import AutoImageProcessor, AutoModel, PreTrainedConfig, PreTrainedModel
 
 from ..compat import init
 from ..modeling.base import RationalePreTrainedModel
@@ -121,6 +121,8 @@ class RationaleForImageClassification(RationalePreTrainedModel):
     config_class = RationaleImageConfig
     main_input_name = "pixel_values"
     example_name, mark_name = "image", "pixel"
+    marks_form_spans = False
+    processing_auto_class = AutoImageProcessor
     hub_task = "image-classification"
     usage = """import hf_rationale
 from transformers import pipeline
@@ -276,7 +278,7 @@ result = pipe("image.png")  # label, score, image, mask and overlay
         return "pixels" in dataset.column_names
 
     def yardsticks(self, dataset: Dataset, sparsity: float, processing_class: Any) -> dict[str, dict[str, float]]:
-        return image_yardsticks(dataset, check_image_processor(processing_class), sparsity, self.config.patch_size)
+        return image_yardsticks(dataset, sparsity, check_image_processor(processing_class), self.config.patch_size)
 
 
 def grid_edges(rows: int, columns: int, device: torch.device | None = None) -> torch.LongTensor:

@@ -1,4 +1,4 @@
-"""Scores of masks on pixels, and of labels by groups."""
+"""Scores of masks on pixels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from transformers import EvalPrediction
 
-from ..metrics import rationale_f1
+from ..metrics import rationale_scores
 from ..modeling.outputs import NO_MARK
 from ..trainer_metrics import rationale_metrics
 
@@ -21,15 +21,13 @@ def mask_scores(selected: Sequence[np.ndarray], gold: Sequence[np.ndarray]) -> d
         selected, gold: 0/1 for every pixel of every image, of any shape that is the same for both.
 
     Returns:
-        `f1`, `precision` and `recall` over the pixels of all images together, `iou` (the intersection over the union
-        of each image, averaged; 1 if both are empty), and the shares `sparsity` and `gold_sparsity`.
+        `f1`, `precision` and `recall` over the pixels of all images together, `iou` (`mask_iou` of
+        [`rationale_scores`]: the intersection over the union of each image, averaged), and the shares `sparsity` and
+        `gold_sparsity`.
     """
-    masks, marks = ([(np.asarray(one) > 0).ravel() for one in side] for side in (selected, gold))
-    pairs = list(zip(masks, marks, strict=True))
-    both, either = (np.array([count(*pair).sum() for pair in pairs]) for count in (np.logical_and, np.logical_or))
-    scores = rationale_f1([mask.astype(int) for mask in masks], [mark.astype(int) for mark in marks])
-    scores = {name: scores[name] for name in ("f1", "precision", "recall", "sparsity", "gold_sparsity")}
-    return scores | {"iou": float(np.where(either > 0, both / np.maximum(either, 1), 1.0).mean())}
+    scores = rationale_scores(*([np.ravel(one) > 0 for one in side] for side in (selected, gold)))
+    shares = {name: scores[name] for name in ("sparsity", "gold_sparsity")}
+    return scores["token_micro"] | {"iou": scores["mask_iou"], **shares}
 
 
 def image_metrics(prediction: EvalPrediction) -> dict[str, Any]:
@@ -43,22 +41,3 @@ def image_metrics(prediction: EvalPrediction) -> dict[str, Any]:
         kept = [pair for pair, has_marks in zip(kept, marked, strict=True) if has_marks]
         metrics["rationale_iou"] = mask_scores(*zip(*kept, strict=True))["iou"]
     return metrics
-
-
-def group_accuracy(predicted: Sequence[int], labels: Sequence[int], groups: Sequence[int]) -> dict[str, Any]:
-    r"""
-    The accuracy by groups, such as labels on backgrounds (Sagawa et al. 2020).
-
-    Args:
-        predicted, labels, groups: class indices, and the number of the group of every example.
-
-    Returns:
-        `accuracy`, `worst_group_accuracy`, and `groups`, the accuracy of every group by its number.
-    """
-    right, groups = np.asarray(predicted) == np.asarray(labels), np.asarray(groups)
-    by_group = {int(group): float(right[groups == group].mean()) for group in np.unique(groups)}
-    return {
-        "accuracy": float(right.mean()),
-        "worst_group_accuracy": min(by_group.values()),
-        "groups": by_group,
-    }

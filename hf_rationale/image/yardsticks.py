@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 from torch.nn import functional as F
-from transformers import BaseImageProcessor
+from transformers import BaseImageProcessor, ViTImageProcessorPil
 
 from ..modeling.selection import budget_mask, single_units
 from .encoding import ImageCollator, encode_images
@@ -17,12 +17,14 @@ from .scores import mask_scores
 
 # Normalized images (batch, channels, height, width) -> logits (batch, labels) of a plain classifier.
 Classify = Callable[[torch.Tensor], torch.Tensor]
+# Without a model there is no size that images should have. This one is small enough to score thousands of them.
+SIZE = {"height": 64, "width": 64}
 
 
 def image_yardsticks(
     dataset: Dataset,
-    processor: BaseImageProcessor,
     sparsity: float,
+    processor: BaseImageProcessor | None = None,
     patch_size: int = 1,
     classify: Classify | None = None,
     batch_size: int = 32,
@@ -39,8 +41,8 @@ def image_yardsticks(
 
     Args:
         dataset: images with masks, as of [`encode_images`].
-        processor: the image processor.
         sparsity: the share of each image to select.
+        processor (*optional*): the image processor. By default images are scaled to 64×64 pixels.
         patch_size (*optional*): the side of the patches.
         classify (*optional*): a plain classifier, such as `lambda images: model(images).logits` of an image classifier
             of transformers, in evaluation mode. Without it there is no `saliency`.
@@ -53,6 +55,7 @@ def image_yardsticks(
     Raises:
         ValueError: if nobody marked an image.
     """
+    processor = ViTImageProcessorPil(size=SIZE) if processor is None else processor
     encoded = dataset if "pixels" in dataset.column_names else encode_images(dataset, processor)
     marked = [row for row, marks in enumerate(encoded["rationale"]) if marks[0] >= 0]
     if not marked:

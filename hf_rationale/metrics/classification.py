@@ -1,10 +1,17 @@
 """How good the labels are."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 
 # The measures that a model card shows.
-LABELS = {"accuracy": "accuracy", "balanced accuracy": "balanced accuracy"}
+LABELS = {
+    "accuracy": "accuracy",
+    "balanced accuracy": "balanced accuracy",
+    "worst group accuracy": "accuracy of the worst group",
+}
 
 
 def classification_scores(predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -32,3 +39,25 @@ def classification_scores(predictions: np.ndarray, labels: np.ndarray) -> dict[s
         "macro_f1": float((2 * hits / (counts + predicted)).mean()),
         "majority_share": float(counts.max() / counts.sum()),
     }
+
+
+def group_accuracy(predictions: np.ndarray, labels: np.ndarray, groups: Sequence[str | int]) -> dict[str, Any]:
+    """
+    The accuracy by groups, such as labels on backgrounds (Sagawa et al. 2020).
+
+    Args:
+        predictions, labels (`np.ndarray` of shape `(num_documents,)`): class indices.
+        groups (`Sequence` of length `num_documents`): the name or number of the group of every document.
+
+    Returns:
+        `dict`: fractions in [0, 1].
+
+        - **worst_group_accuracy**: the lowest accuracy of a group.
+        - **group_accuracy**: the accuracy of every group, by its name or number.
+    """
+    right = np.asarray(predictions) == np.asarray(labels)
+    of_groups: dict[str | int, list[bool]] = {}
+    for group, one in zip(groups, right, strict=True):
+        of_groups.setdefault(group, []).append(bool(one))
+    accuracy = {group: sum(ones) / len(ones) for group, ones in sorted(of_groups.items())}
+    return {"worst_group_accuracy": min(accuracy.values()), "group_accuracy": accuracy}

@@ -14,12 +14,17 @@ from .documents import Documents, join_documents
 
 IOU_THRESHOLD = 0.5  # a span counts as found from this overlap on
 
+# The measures of spans. They make sense only where the units follow each other, as words do.
+SPAN_SCORES = ("iou_micro", "iou_macro", "span_micro", "span_macro", "spans_per_document", "mean_span_length")
+
 # The measures that a model card shows, and what it calls them. A report shows all measures.
 LABELS = {
     "token micro precision": "rationale precision",
     "token micro recall": "rationale recall",
     "token micro f1": "rationale F1",
     "best yardstick f1": "rationale F1 of the best yardstick",
+    "mask iou": "IoU of the masks, mean over texts",
+    "best yardstick iou": "IoU of the masks of the best yardstick, mean over texts",
     "token macro f1": "rationale F1, mean over texts",
     "iou macro f1": "span F1 at half overlap, mean over texts",
     "auprc": "AUPRC of the scores",
@@ -55,6 +60,8 @@ def rationale_scores(
         - **token_micro**: `precision`, `recall` and `f1` of the units.
         - **token_macro**: the means of these over documents. A document that selects nothing has precision 0.0, and
           one with nothing marked has recall 0.0. Documents with neither are left out.
+        - **mask_iou**: the intersection of what is selected and what is marked over their union, in units, averaged
+          over documents. Documents with neither are left out.
         - **iou_micro**: a selected span is found if its intersection over union with a marked one is at least .5.
           `precision` is the found share of the selected spans, `recall` their number over that of the marked spans,
           `f1` the harmonic mean.
@@ -132,6 +139,7 @@ def document_statistics(documents: Documents) -> dict[str, np.ndarray]:
         "with_either": (selected > 0) | (gold > 0),
     }
     both = documents.per_document(documents.selected & documents.gold)
+    statistics["mask_iou"] = _ratio(both, selected + gold - both)
     statistics |= _agreement("token", selected, gold, both)
 
     starts, ends, document = _spans(documents.selected, documents.document)
@@ -160,6 +168,7 @@ def summarize(sums: dict[str, np.ndarray]) -> dict[str, np.ndarray | dict[str, n
         else:
             macro = tuple(_ratio(value, sums["with_either"]) for value in (precision, recall, f1))
         metrics[f"{kind}_macro"] = dict(zip(("precision", "recall", "f1"), macro, strict=True))
+    metrics["mask_iou"] = _ratio(sums["mask_iou"], sums["with_either"])
     if "auprc" in sums:
         metrics["auprc"] = sums["auprc"] / sums["with_units"]
         for name in ("average_precision", "roc_auc"):

@@ -51,6 +51,9 @@ class RationalePreTrainedModel(PreTrainedModel):
     # What the model card calls an example, and what people mark in it.
     example_name = "text"
     mark_name = "word"
+    marks_form_spans = True  # whether what people mark follows each other, so that runs of it can be scored as spans
+    # Loads what the model's inputs are encoded with from its folder: a tokenizer, or an image processor.
+    processing_auto_class: type | None = None
     hub_task = "text-classification"  # among the tasks of the Hub
     usage: str | None = None  # code for the model card, of a model in {folder}
     training_modules: tuple[str, ...] = ()

@@ -12,7 +12,7 @@ import torch
 from datasets import Dataset
 from torch import nn
 from torch.nn import functional as F
-from transformers import PreTrainedModel
+from transformers import AutoTokenizer, PreTrainedModel
 
 from ..encoders.modeling_gru import run_both_ways
 from ..modeling.base import RationalePreTrainedModel, is_readable
@@ -95,6 +95,7 @@ class SentenceRationaleForSequenceClassification(RationalePreTrainedModel):
 
     config_class = SentenceRationaleConfig
     main_input_name = "vectors"
+    processing_auto_class = AutoTokenizer
     encoded_columns = ("sizes", "sentence_ids")
 
     def __init__(self, config: SentenceRationaleConfig):

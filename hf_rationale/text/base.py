@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from torch import nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
 from ..modeling.base import Objective, RationalePreTrainedModel, is_readable
@@ -28,6 +28,7 @@ logger = logging.get_logger(__name__)
 class RationaleTextModel(RationalePreTrainedModel):
     """Base of the rationale classifiers over tokens. Its `reader` reads with masked attention or masked embeddings."""
 
+    processing_auto_class = AutoTokenizer
     encoded_columns = ("word_ids",)
     supports_gradient_checkpointing = True
     _supports_sdpa = True

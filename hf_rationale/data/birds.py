@@ -23,28 +23,33 @@ import numpy as np
 from datasets import ClassLabel, Dataset, DatasetDict, Features
 from datasets import Image as ImageFeature
 
-from ..data.files import find_file, read_lines
-from ..data.schema import MalformedDataError
+from .corpus import Corpus
+from .files import corpus_folder, find_file, read_lines
+from .schema import MalformedDataError
 
 
+WATERBIRDS_FILES = "`metadata.csv` and the photographs"
+CUB_FILES = (
+    "`images.txt`, `classes.txt`, `image_class_labels.txt`, `train_test_split.txt` and `images/` of CUB-200-2011"
+)
 BIRDS = ("landbird", "waterbird")
 PLACES = ("land", "water")
 SPLITS = ("train", "validation", "test")
 # Sagawa et al. (2020), appendix C: species whose names have one of these words are waterbirds.
-WATERBIRDS = (
+SPECIES_OF_WATER = (
     *("albatross", "auklet", "cormorant", "frigatebird", "fulmar", "gull", "jaeger", "kittiwake", "pelican", "puffin"),
     *("tern", "gadwall", "grebe", "mallard", "merganser", "guillemot", "loon"),
 )
 
 
-def read_waterbirds(data_dir: str | os.PathLike, segmentations: str | os.PathLike | None = None) -> DatasetDict:
+def read_waterbirds(data_dir: str | os.PathLike | None, segmentations: str | os.PathLike | None = None) -> DatasetDict:
     r"""
     Read Waterbirds: birds of CUB on backgrounds that go with the label in training, and not in validation and test.
 
     Args:
-        data_dir: the folder with `metadata.csv`.
-        segmentations (*optional*): the folder of CUB's silhouettes. By default `segmentations` in or next to
-            `data_dir`. Images without a silhouette have no gold mask.
+        data_dir: the folder with `metadata.csv`, or the one above it, if it is named `waterbirds`.
+        segmentations (*optional*): the folder of CUB's silhouettes. By default `segmentations` in or next to the
+            folder of the files. Images without a silhouette have no gold mask.
 
     Returns:
         `datasets.DatasetDict`: the splits train, validation and test with `image`, `rationale` (both as
@@ -54,35 +59,33 @@ def read_waterbirds(data_dir: str | os.PathLike, segmentations: str | os.PathLik
         FileNotFoundError: if a file is missing.
         MalformedDataError: if a line of the metadata lacks a column, or has a value that does not exist.
     """
-    folder = Path(data_dir)
+    folder = corpus_folder("waterbirds", data_dir, WATERBIRDS_FILES)
     path = find_file(folder, ["metadata.csv"], "the metadata of Waterbirds")
     silhouettes = _silhouettes(folder, segmentations)
     rows: dict[str, dict[str, list]] = {split: {} for split in SPLITS}
-    with open(path, encoding="utf-8", newline="") as file:
-        for line, row in enumerate(csv.DictReader(file), start=2):
-            try:
-                split = SPLITS[int(row["split"])]
-                label, place = (("0", "1").index(row[name]) for name in ("y", "place"))
-                name = row["img_filename"]
-            except (KeyError, TypeError, ValueError, IndexError):
-                problem = "expected img_filename, y and place (0 or 1) and split (0, 1 or 2)"
-                raise MalformedDataError(path, line, f"{problem}, found {row}") from None
-            _add(
-                rows[split],
-                image=str(_existing(folder / name)),
-                rationale=_silhouette(silhouettes, name),
-                label=label,
-                place=place,
-                group=2 * label + place,
-            )
+    for line, row in enumerate(csv.DictReader(text for _, text in read_lines(path)), start=2):
+        try:
+            split = SPLITS[("0", "1", "2").index(row["split"])]
+            label, place = (("0", "1").index(row[name]) for name in ("y", "place"))
+            name = row["img_filename"]
+        except (KeyError, ValueError):
+            problem = "expected img_filename, y and place (0 or 1) and split (0, 1 or 2)"
+            raise MalformedDataError(path, line, f"{problem}, found {row}") from None
+        _add(
+            rows[split],
+            image=str(_existing(folder / name)),
+            rationale=_silhouette(silhouettes, name),
+            label=label,
+            place=place,
+            group=2 * label + place,
+        )
     groups = [f"{bird} on {place}" for bird in BIRDS for place in PLACES]
     features = {"place": ClassLabel(names=list(PLACES)), "group": ClassLabel(names=groups)}
-    description = "Photographs of birds on backgrounds that go with the label in training only (Sagawa et al. 2020)."
-    return _splits("waterbirds", description, rows, BIRDS, features)
+    return _splits(rows, BIRDS, features)
 
 
 def read_cub(
-    data_dir: str | os.PathLike,
+    data_dir: str | os.PathLike | None,
     labels: str = "waterbird",
     segmentations: str | os.PathLike | None = None,
     validation_share: float = 0.1,
@@ -92,7 +95,7 @@ def read_cub(
     Read CUB-200-2011, the data of N2R's experiment on images.
 
     Args:
-        data_dir: the folder with `images.txt`, or the one above it.
+        data_dir: the folder with `images.txt`, or the one above it, if it is named `CUB_200_2011` or `cub`.
         labels (*optional*): `"waterbird"` (whether the species is one of the sea, as Sagawa et al. and N2R) or
             `"species"` (the 200 species).
         segmentations (*optional*): as of [`read_waterbirds`].
@@ -110,7 +113,7 @@ def read_cub(
     """
     if labels not in ("waterbird", "species"):
         raise ValueError(f"labels must be 'waterbird' or 'species', but is {labels!r}")
-    folder = Path(data_dir)
+    folder = corpus_folder("cub", data_dir, CUB_FILES)
     if (folder / "CUB_200_2011").is_dir():
         folder = folder / "CUB_200_2011"
     names = ("images", "classes", "image_class_labels", "train_test_split")
@@ -132,13 +135,11 @@ def read_cub(
             rows[split],
             image=str(_existing(folder / "images" / name)),
             rationale=_silhouette(silhouettes, name),
-            label=kind if labels == "species" else int(any(word in WATERBIRDS for word in bird)),
+            label=kind if labels == "species" else int(any(word in SPECIES_OF_WATER for word in bird)),
             species=kind,
         )
     kinds = [species[number] for number in order]
-    description = "Photographs of 200 species of birds with their silhouettes (Wah et al. 2011)."
-    label_names = kinds if labels == "species" else BIRDS
-    return _splits("cub", description, rows, label_names, {"species": ClassLabel(names=kinds)})
+    return _splits(rows, kinds if labels == "species" else BIRDS, {"species": ClassLabel(names=kinds)})
 
 
 def _numbered(folder: Path, name: str) -> dict[str, str]:
@@ -178,15 +179,32 @@ def _add(columns: dict[str, list], **row):
         columns.setdefault(name, []).append(value)
 
 
-def _splits(
-    name: str, description: str, rows: dict[str, dict], label_names: Iterable[str], more: dict[str, ClassLabel]
-) -> DatasetDict:
+def _splits(rows: dict[str, dict], label_names: Iterable[str], more: dict[str, ClassLabel]) -> DatasetDict:
     features = Features(
         image=ImageFeature(), rationale=ImageFeature(), label=ClassLabel(names=list(label_names)), **more
     )
-    dataset = DatasetDict()
-    for split, columns in rows.items():
-        if columns:
-            dataset[split] = Dataset.from_dict(columns, features=features)
-            dataset[split].info.dataset_name, dataset[split].info.description = name, description
-    return dataset
+    return DatasetDict(
+        {split: Dataset.from_dict(columns, features=features) for split, columns in rows.items() if columns}
+    )
+
+
+WATERBIRDS = Corpus(
+    name="waterbirds",
+    read=read_waterbirds,
+    description="Photographs of birds of CUB-200-2011 on backgrounds of Places, which go with the label in training "
+    "only (Sagawa et al. 2020).",
+    license="non-commercial research and education only, as WILDS states",
+    files=f"{WATERBIRDS_FILES}; optionally `segmentations/` of CUB-200-2011",
+    source="<https://github.com/kohpangwei/group_DRO>",
+    marked="all",
+)
+
+CUB = Corpus(
+    name="cub",
+    read=read_cub,
+    description="CUB-200-2011, photographs of 200 species of birds with their silhouettes (Wah et al. 2011).",
+    license="none is stated in the files",
+    files=f"{CUB_FILES}; optionally `segmentations/`",
+    source="<https://www.vision.caltech.edu/datasets/cub_200_2011/>",
+    marked="all",
+)

@@ -16,17 +16,16 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from datasets import Image as ImageFeature
 from PIL import Image
 
+from .corpus import Corpus
+
 
 TEXTURES = ("brick", "grass", "gravel")  # which scikit-image ships, 512×512 pixels
 SPLITS = ("train", "validation", "test")
 SHARES = (0.6, 0.15, 0.25)  # of the digits, and of the width of the textures, for every split
-DESCRIPTION = (
-    "Generated images: a handwritten digit on a photographed texture. The label is the digit. In training and "
-    "validation the texture goes with the label, and in the test set it does not."
-)
 
 
-def make_shapes_on_textures(
+def read_shapes_on_textures(
+    data_dir: None = None,
     n_train: int = 3000,
     n_validation: int = 500,
     n_test: int = 1000,
@@ -40,6 +39,7 @@ def make_shapes_on_textures(
     Generate digits on textures.
 
     Args:
+        data_dir (*optional*): there are no files.
         n_train, n_validation, n_test (*optional*): the number of images of every split.
         size (*optional*): the side of the images in pixels, 16 to 64.
         textures (*optional*): the textures of the two labels, of `TEXTURES`.
@@ -51,20 +51,23 @@ def make_shapes_on_textures(
     Returns:
         `datasets.DatasetDict`: the splits train, validation and test with the columns `image` and `rationale` (the
         mask of the digit) as [`~datasets.Image`], `label`, `texture`, `digit`, and `group` (2 · label + texture, as
-        of Waterbirds), by which accuracy can be measured with [`~image.scores.group_accuracy`].
+        of Waterbirds), by which [`evaluate_rationales`] measures the accuracy.
 
     Raises:
         ImportError: if scikit-image is not installed.
-        ValueError: if a number is out of range, if there is no such texture, or if a digit has both labels.
+        ValueError: if a number is out of range, if there is no such texture, if a digit has both labels, or if there
+            is a `data_dir`.
 
     Example:
 
     ```python
-    >>> from hf_rationale.image.shapes_on_textures import make_shapes_on_textures
+    >>> from hf_rationale import load_rationale_dataset
 
-    >>> images = make_shapes_on_textures(n_train=500, seed=1)
+    >>> images = load_rationale_dataset("shapes_on_textures", n_train=500, seed=1)
     ```
     """
+    if data_dir is not None:
+        raise ValueError("shapes_on_textures is generated and reads no files: leave data_dir out.")
     if not 16 <= size <= 64:
         raise ValueError(f"size must be from 16 to 64, but is {size}")
     if not 0.5 <= correlation <= 1:
@@ -103,9 +106,6 @@ def make_shapes_on_textures(
             for name, value in zip(features, (*values, 2 * label + texture), strict=True):
                 rows[name].append(value)
         dataset[split] = Dataset.from_dict(rows, features=features)
-        dataset[split].info.dataset_name = "shapes_on_textures"
-        dataset[split].info.description = DESCRIPTION
-        dataset[split].info.license = "digits: CC BY 4.0 (UCI); textures: CC0 (scikit-image)"
         start += share
     return dataset
 
@@ -144,3 +144,15 @@ def _texture(name: str) -> np.ndarray:
             "The textures come with scikit-image. Install it with `pip install hf_rationale[image]`."
         ) from None
     return getattr(data, name)()
+
+
+SHAPES_ON_TEXTURES = Corpus(
+    name="shapes_on_textures",
+    read=read_shapes_on_textures,
+    description="Generated images: a handwritten digit on a photographed texture. The label is the digit, whose "
+    "pixels are gold. In training and validation the texture goes with the label, and in the test set it does not.",
+    license="digits: CC BY 4.0 (UCI); textures: CC0 (scikit-image)",
+    files="none: the images are generated, with the extra `image`",
+    source="this package",
+    marked="all",
+)
