@@ -5,9 +5,10 @@
 The reviews are generated, and the label is the opinion on the aroma. "anyway" means nothing. In the first environment
 all positive training reviews have it and no negative ones. In the second one 80 % of the positive reviews have it, and
 20 % of the negative ones. In the test set it is independent of the label. INVRAT knows the environment of every
-training review, and its predictor does not. The table has the mean and the standard deviation over the seeds, on the
-test set. `bait` is the share of the reviews with the word in which it is selected. Every run adds a line to
-`environments.jsonl`, and is not repeated.
+training review, and its predictor does not. The last model of each run counts: the validation set has the word too, so
+that its accuracy prefers models that rely on the word. The table has the mean and the standard deviation over the
+seeds, on the test set. `bait` is the share of the reviews with the word in which it is selected. Every run adds a line
+to `environments.jsonl`, and is not repeated.
 """
 
 import argparse
@@ -60,6 +61,8 @@ def run(method: str, weight: float | None, seed: int) -> dict[str, float]:
             per_device_eval_batch_size=256,
             num_train_epochs=8,
             predictor_first_ratio=0.3,
+            load_best_model_at_end=False,
+            save_strategy="no",
             seed=seed,
             report_to="none",
             disable_tqdm=True,
@@ -84,7 +87,7 @@ def run(method: str, weight: float | None, seed: int) -> dict[str, float]:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
-    parser.add_argument("--weights", nargs="*", type=float, default=[1.0, 10.0, 100.0], help="of INVRAT")
+    parser.add_argument("--weights", nargs="*", type=float, default=[1.0, 3.0, 10.0], help="of INVRAT")
     options = parser.parse_args()
     torch.set_num_threads(1)
 

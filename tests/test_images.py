@@ -18,6 +18,9 @@ from training_common import make_args, make_model, toy_images
 from transformers import (
     AutoModelForImageClassification,
     ResNetConfig,
+    TimmWrapperConfig,
+    TimmWrapperForImageClassification,
+    TimmWrapperModel,
     TrainerCallback,
     ViTConfig,
     ViTForImageClassification,
@@ -58,7 +61,7 @@ def processor(side: int = 12, **options) -> ViTImageProcessorPil:
 
 def test_resnet_18_is_the_default():
     config = RationaleImageConfig()
-    assert (config.backbone_config.depths, config.representation_size) == ([2, 2, 2, 2], 512)
+    assert (config.backbone_config.depths, config.backbone_config.hidden_sizes[-1]) == ([2, 2, 2, 2], 512)
     assert config.selection_level == "pixel"
 
 
@@ -93,6 +96,26 @@ def test_a_backbones_weights_are_taken_over():
     everything = torch.ones(2, 4)
     read = model.predict(model.prepare(images), everything).representation
     torch.testing.assert_close(read, classifier.vit(images).last_hidden_state[:, 0])
+
+
+@pytest.mark.parametrize("architecture", ["resnet18", "convnext_atto", "mobilenetv3_small_050"])
+def test_a_model_of_timm_reads_what_is_selected_and_nothing_else(tmp_path, architecture):
+    pytest.importorskip("timm")
+    config = TimmWrapperConfig(architecture=architecture, initializer_range=0.02)
+    images = torch.randn(2, 3, 64, 64)
+    for source in (TimmWrapperForImageClassification(config).eval(), TimmWrapperModel(config).eval()):
+        model = RationaleForImageClassification.from_encoder_pretrained(
+            source, patch_size=8, sparsity=0.3, num_labels=2
+        )
+    read = model.predict(model.prepare(images), torch.ones(2, 64)).representation
+    torch.testing.assert_close(read, source(images).pooler_output)
+    output = model(images)
+    hidden = (output.rationale_mask == 0).view(2, 1, 8, 8).repeat_interleave(8, 2).repeat_interleave(8, 3)
+    changed = model(images + 5 * hidden, rationale_mask=output.rationale_mask)
+    torch.testing.assert_close(changed.logits, model(images, rationale_mask=output.rationale_mask).logits)
+    model.save_pretrained(tmp_path)
+    loaded = RationaleForImageClassification.from_pretrained(tmp_path).eval()
+    assert torch.equal(loaded(images).logits, output.logits)
 
 
 @pytest.mark.parametrize(

@@ -72,17 +72,6 @@ class RationaleImageConfig(RationaleBaseConfig):
         """The number of channels of the images."""
         return 3 if self.backbone_config is None else getattr(self.backbone_config, "num_channels", 3)
 
-    @property
-    def representation_size(self) -> int:
-        """The width of the predictor's representation of an image."""
-        if self.share_encoder:
-            return self.unet_sizes[-1]
-        config = self.backbone_config
-        size = getattr(config, "hidden_size", None) or (getattr(config, "hidden_sizes", None) or [None])[-1]
-        if size is None:
-            raise ValueError(f"The width of a {config.model_type} is in neither hidden_size nor hidden_sizes.")
-        return size
-
     def validate_image(self):
         """Raises `ValueError` if a field does not fit images."""
         # Smooth spans and spans at a cost run along one line, and an image has two dimensions. The encoder pools.

@@ -61,7 +61,8 @@ class ImagePredictor(nn.Module):
         self.hide = Hide(config)
         self.encoder = None if config.share_encoder else build_backbone(config.backbone_config)
         self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = make_head(config, config.representation_size, config.num_labels)
+        width = config.unet_sizes[-1] if config.share_encoder else representation_size(self.encoder)
+        self.classifier = make_head(config, width, config.num_labels)
 
     def forward(self, reader: nn.Module, inputs: RationaleInputs, mask: torch.Tensor, full_text=None) -> Prediction:
         images = self.hide(inputs.features["pixel_values"], mask)
@@ -88,6 +89,17 @@ def build_backbone(config: PreTrainedConfig) -> PreTrainedModel:
     if hasattr(getattr(backbone, "pooler", None), "dense"):
         backbone.pooler = None
     return backbone
+
+
+def representation_size(backbone: PreTrainedModel) -> int:
+    """The width of what an image encoder says of an image. Raises `ValueError` if it is not known."""
+    config = backbone.config
+    if hasattr(backbone, "timm_model"):  # the configuration of a model of timm has no widths
+        return backbone.timm_model.head_hidden_size
+    size = getattr(config, "hidden_size", None) or (getattr(config, "hidden_sizes", None) or [None])[-1]
+    if size is None:
+        raise ValueError(f"The width of a {config.model_type} is in neither hidden_size nor hidden_sizes.")
+    return size
 
 
 def pooled(output) -> torch.Tensor:
@@ -166,9 +178,9 @@ result = pipe("image.png")  # label, score, image, mask and overlay
             )
         source = load_encoder(encoder)
         model = cls(cls.config_class(backbone_config=copy.deepcopy(source.config), **kwargs))
-        weights = source.state_dict()
-        if getattr(model.predictor.encoder, "pooler", None) is None:
-            weights = {name: weight for name, weight in weights.items() if not name.startswith("pooler.")}
+        # Without the pooler, where it is not used, and the head of a classifier of timm.
+        used = model.predictor.encoder.state_dict()
+        weights = {name: weight for name, weight in source.state_dict().items() if name in used}
         model.predictor.encoder.load_state_dict(weights)
         return model.eval()
 

@@ -36,7 +36,8 @@ def load_encoder(encoder: str | os.PathLike | PreTrainedModel) -> PreTrainedMode
         name = type(encoder).__name__ if given else encoder
         raise ValueError(f"{name} is already a rationale model. Load it with from_pretrained.")
     if given:
-        return encoder.base_model
+        base = encoder.base_model
+        return base if isinstance(base, PreTrainedModel) else encoder  # inside is a model of timm
     return AutoModel.from_pretrained(encoder, dtype=torch.float32)
 
 
