@@ -117,7 +117,8 @@ CORPORA = {
     "hotel-cleanliness-distilled": f"{GRU} {HOTEL} --selection_level clause {DISTILLED_UNITS}",
     # Whole sentences are selected, so that the share is larger than what is asked for.
     "beer-appearance-sentences": f"{SENTENCES} {BEER_DATA} --aspect appearance --sparsity 0.12",
-    "beer-aroma-sentences": f"{SENTENCES} {BEER_DATA} --aspect aroma --sparsity 0.12",
+    # 15 epochs instead of 30: the validation accuracy of RNP, N2R and 3PLAYER is .01 higher.
+    "beer-aroma-sentences": f"{SENTENCES} {BEER_DATA} --aspect aroma --sparsity 0.12 --num_train_epochs 15",
     "beer-palate-sentences": f"{SENTENCES} {BEER_DATA} --aspect palate --sparsity 0.12",
     "hotel-cleanliness-clauses": f"{SENTENCES} {HOTEL_DATA} --selection_level clause --sparsity 0.1",
     "tweets-clauses": f"{SENTENCES} {TWEETS_DATA} --selection_level clause --sparsity 0.2 --num_train_epochs 10",
