@@ -125,13 +125,18 @@ def difference(pairs: list[tuple], gold: list) -> tuple[str, str]:
 
 
 def draw(points: dict[str, tuple[float, float]], path: Path):
-    figure = Figure(figsize=(6, 4), layout="constrained")
+    """F1 over minutes. The names stand beside the figure, in the order of F1, because many points are close."""
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
-    for method, (minutes, f1) in points.items():
-        axes.plot(minutes, f1, "o", color="#b45309")
-        axes.annotate(method, (minutes, f1), xytext=(4, 3), textcoords="offset points", fontsize="small")
-    axes.set(xlabel="minutes of training", ylabel="F1 of the words", xlim=(0, None), ylim=(0, None))
-    figure.savefig(path)
+    ordered = sorted(points.items(), key=lambda item: item[1][1])
+    axes.plot(*zip(*points.values(), strict=True), "o", color="#b45309")
+    right, places = 1.1 * max(minutes for minutes, _ in points.values()), np.linspace(*axes.get_ylim(), len(points))
+    for place, (method, point) in zip(places, ordered, strict=True):
+        line = {"arrowstyle": "-", "color": "0.8", "linewidth": 0.8, "relpos": (0, 0.5)}
+        axes.annotate(method, point, xytext=(right, place), va="center", fontsize="small", arrowprops=line)
+    axes.set(xlabel="minutes of training", ylabel="F1 of the words", xlim=(0, 1.2 * right))
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=110)
 
 
 if __name__ == "__main__":

@@ -24,12 +24,12 @@ class INVRATArguments(RationaleTrainingArguments):
     [`RationaleTrainingArguments`] with the numbers of [`INVRATTrainer`].
 
     Args:
-        invariance_weight (`float`, *optional*, defaults to 10.0): λ, weight of the difference of the two predictors.
+        invariance_weight (`float`, *optional*, defaults to 3.0): λ, weight of the difference of the two predictors.
         num_environments (`int`, *optional*, defaults to 2): the number of environments.
     """
 
     invariance_weight: float = field(
-        default=10.0, metadata={"help": "INVRAT: weight of the difference of the two predictors."}
+        default=3.0, metadata={"help": "INVRAT: weight of the difference of the two predictors."}
     )
     num_environments: int = field(default=2, metadata={"help": "INVRAT: the number of environments."})
 
