@@ -27,17 +27,21 @@ from .encoders.word_vectors import read_word_vectors
 from .evaluation import evaluate_rationales
 from .explain import FORMATS, Columns, explain_file
 from .extract import extract_rationales, save_rationales
+from .graph.yardsticks import graph_yardsticks
 from .image.configuration_image import RationaleImageConfig
+from .image.yardsticks import image_yardsticks
 from .modeling.base import RationalePreTrainedModel
 from .modeling.selection import BUDGETS
 from .sentences.encoding import sentence_encoder
 from .sentences.modeling_sentences import SentenceRationaleForSequenceClassification
 from .text.segmentation import LEVELS
 from .version import __version__
-from .yardsticks import OTHER_YARDSTICKS, yardsticks, yardsticks_table
+from .yardsticks import yardsticks, yardsticks_table
 
 
 YARDSTICKS_NAME = "yardsticks.json"
+# The yardsticks of what has no words, by the column that a dataset has in place of `tokens`.
+OTHER_YARDSTICKS = {"edge_index": graph_yardsticks, "image": image_yardsticks}
 
 
 def main(arguments: list[str] | None = None):

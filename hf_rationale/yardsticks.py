@@ -16,8 +16,6 @@ import numpy as np
 import torch
 from datasets import Dataset
 
-from .graph.yardsticks import graph_yardsticks
-from .image.yardsticks import image_yardsticks
 from .metrics import rationale_scores
 from .modeling.selection import budget_mask, grouped_units
 from .text.relevance import bare, cosines, query_weights, standardized
@@ -25,12 +23,6 @@ from .text.segmentation import LEVELS, SEGMENTERS, units_of_words
 
 
 REGULARIZATION = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # C of the linear model, chosen on the validation set
-
-# The yardsticks of what has no words, by the column that a dataset has in place of `tokens`.
-OTHER_YARDSTICKS: dict[str, Callable[[Dataset, float], dict[str, dict[str, float]]]] = {
-    "edge_index": graph_yardsticks,
-    "image": image_yardsticks,
-}
 
 # Texts -> their vectors (texts, width), such as `encode` of sentence-transformers, or [`sentence_encoder`].
 Encode = Callable[[list[str]], np.ndarray]
