@@ -105,7 +105,8 @@ def compactness(
     excess = selected_share(mask, units) - sparsity
     if level == "batch":
         weight = units.weights.sum(1)
-        return (excess * weight).sum().abs() / weight.sum().clamp_min(1)
+        weight = weight.masked_fill(weight.sum() == 0, 1)  # nothing can be selected
+        return (excess * weight).sum().abs() / weight.sum()
     return excess.abs().mean()
 
 
